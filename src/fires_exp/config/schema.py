@@ -1,0 +1,325 @@
+"""The whole configuration tree as dataclasses: types and meaning here, numbers in `conf/`.
+
+A class has no defaults, so a number is written in one place only. `docs/config.md` is generated from this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fires_exp.errors import ConfigError
+
+
+def leaf(meaning: str) -> Any:
+    """A field without default; `meaning` is its line in `docs/config.md`."""
+    return field(metadata={"meaning": meaning})
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
+    _check(value in options, f"{name}={value}: choose one of {', '.join(map(str, options))}")
+
+
+@dataclass(kw_only=True)
+class LimitConfig:
+    train: int | None = leaf("most instances of the train split; null takes all. A seeded draw, the same for every run")
+    val: int | None = leaf("most instances of the val split; null takes all")
+    test: int | None = leaf("most instances of the test split; null takes all")
+
+    def __post_init__(self) -> None:
+        for split in ("train", "val", "test"):
+            count = getattr(self, split)
+            _check(count is None or count >= 1, f"dataset.limit.{split}={count}: write a number of at least 1, or null for all")
+
+
+@dataclass(kw_only=True)
+class DatasetConfig:
+    name: str = leaf("reader: sample, mesc, emotyda_esc or jsonl")
+    root: str | None = leaf("folder (jsonl: file or folder) with the dataset's text; the sample has its own")
+    video_root: str | None = leaf("folder with the videos; null means text only. Paths in the data never leave it")
+    video_pattern: str = leaf("mesc, sample and emotyda_esc: file name of an episode below video_root, from {season} and {episode}")
+    on_bad_row: str = leaf("error: the first bad row stops the run; skip: bad rows are left out, counted and listed in the run folder")
+    limit: LimitConfig = leaf("how many instances to use")
+
+    def __post_init__(self) -> None:
+        _one_of("dataset.name", self.name, ("sample", "mesc", "emotyda_esc", "jsonl"))
+        _one_of("dataset.on_bad_row", self.on_bad_row, ("error", "skip"))
+        _check(
+            self.name == "sample" or self.root is not None,
+            f"dataset={self.name} needs dataset.root=<folder>: where does the dataset lie?",
+        )
+
+
+@dataclass(kw_only=True)
+class FramesConfig:
+    name: str = leaf("keyframes: the encoder's key frames in a turn's span; uniform: evenly spaced frames; none: text only (w/o Video)")
+    max_frames: int = leaf("most frames an instance, shared out over its turns (paper: 16)")
+    max_frames_per_turn: int = leaf("most frames a turn")
+    max_pixels: int = leaf("a larger frame is scaled down to about this many pixels before the backbone sees it")
+    on_unreadable: str = leaf("warn: a missing or broken clip is a warning and a text-only turn; error: it stops the run")
+
+    def __post_init__(self) -> None:
+        _one_of("frames.name", self.name, ("keyframes", "uniform", "none"))
+        _one_of("frames.on_unreadable", self.on_unreadable, ("warn", "error"))
+        _check(1 <= self.max_frames <= 256, f"frames.max_frames={self.max_frames}: write a number from 1 to 256, or frames=none")
+        _check(self.max_frames_per_turn >= 1, f"frames.max_frames_per_turn={self.max_frames_per_turn}: write at least 1")
+        _check(self.max_pixels >= 784, f"frames.max_pixels={self.max_pixels}: one image token takes 28 x 28 = 784 pixels; write at least that")
+
+
+@dataclass(kw_only=True)
+class BackboneConfig:
+    name: str = leaf("name in reports")
+    source: str = leaf("hub: from path; embedded: SmolLM2 put into the Qwen2.5-VL class, built once into the cache; tiny: random, for tests")
+    path: str | None = leaf("source=hub: a hub id or a local folder")
+    revision: str | None = leaf("source=hub: the commit of a hub id; unused for a folder")
+    dtype: str = leaf("auto (bfloat16 on a GPU and on CPUs with native bfloat16 matrix units, else float32), float32 or bfloat16")
+    attention: str = leaf("auto (flash_attention_2 where it is installed and a GPU is used, else sdpa), sdpa, eager or flash_attention_2")
+
+    def __post_init__(self) -> None:
+        _one_of("backbone.source", self.source, ("hub", "embedded", "tiny"))
+        _one_of("backbone.dtype", self.dtype, ("auto", "float32", "bfloat16"))
+        _one_of("backbone.attention", self.attention, ("auto", "sdpa", "eager", "flash_attention_2"))
+        _check(self.source != "hub" or bool(self.path), "backbone.source=hub needs backbone.path=<hub id or folder>")
+
+
+@dataclass(kw_only=True)
+class AspectsConfig:
+    name: str = leaf("name in reports")
+    plan: str = leaf("flexible: helpful aspects only; fixed: every aspect always; free: thinking without named aspects; none: no thinking")
+    aspects: list[str] = leaf("the aspects that a thought may name, in this order")
+
+    def __post_init__(self) -> None:
+        _one_of("aspects.plan", self.plan, ("flexible", "fixed", "free", "none"))
+        known = ("visual_scene", "emotion", "situation", "response_strategy")
+        for aspect in self.aspects:
+            _one_of("aspects.aspects", aspect, known)
+        _check(
+            bool(self.aspects) == (self.plan in ("flexible", "fixed")),
+            f"aspects.plan={self.plan} with aspects.aspects={list(self.aspects)}: flexible and fixed name aspects, free and none do not",
+        )
+
+
+@dataclass(kw_only=True)
+class TeacherConfig:
+    name: str = leaf("annotations: thoughts written from the corpus's own labels and text, by rules, with no model")
+
+    def __post_init__(self) -> None:
+        _one_of("teacher.name", self.name, ("annotations",))
+
+
+@dataclass(kw_only=True)
+class PromptConfig:
+    max_tokens: int = leaf("longest prompt, frames included; the oldest whole turns are dropped until it fits, and counted")
+
+    def __post_init__(self) -> None:
+        _check(self.max_tokens >= 64, f"prompt.max_tokens={self.max_tokens}: write at least 64")
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    rank: int = leaf("LoRA rank")
+    alpha: int = leaf("LoRA alpha; the update is scaled by alpha / rank")
+    dropout: float = leaf("LoRA dropout")
+    target_modules: str = leaf("regular expression over module names that get an adapter")
+    train_vision: bool = leaf("also train the vision tower, whole (the embedded backbone needs it: its tower starts untrained)")
+
+    def __post_init__(self) -> None:
+        _check(self.rank >= 1, f"lora.rank={self.rank}: write at least 1")
+        _check(0 <= self.dropout < 1, f"lora.dropout={self.dropout}: write a share from 0 up to 1")
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    learning_rate: float = leaf("peak learning rate of AdamW")
+    warmup_ratio: float = leaf("share of all optimiser steps in which the rate rises linearly")
+    schedule: str = leaf("after the warm-up: cosine or linear decay to zero, or constant")
+    weight_decay: float = leaf("AdamW weight decay")
+    max_grad_norm: float = leaf("gradients are scaled down to this norm")
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer.schedule", self.schedule, ("cosine", "linear", "constant"))
+        _check(self.learning_rate > 0, f"optimizer.learning_rate={self.learning_rate}: write a number above 0")
+        _check(0 <= self.warmup_ratio <= 1, f"optimizer.warmup_ratio={self.warmup_ratio}: write a share from 0 to 1")
+        _check(self.max_grad_norm > 0, f"optimizer.max_grad_norm={self.max_grad_norm}: write a number above 0")
+
+
+@dataclass(kw_only=True)
+class SftConfig:
+    fraction: float = leaf("share of the train instances used for the cold start (paper, Figure 7), a seeded draw")
+    epochs: int = leaf("passes over the data")
+    max_steps: int | None = leaf("stop after so many optimiser steps; null runs all epochs")
+    batch_size: int = leaf("instances an optimiser step")
+    micro_batch_size: int = leaf("instances a forward pass; gradients are summed, weighted by tokens")
+    gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
+    checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
+    validate_every_steps: int | None = leaf("loss on the val split every so many steps and at the end; null never")
+    lora: LoraConfig = leaf("the adapter of the cold start; folded into the base afterwards")
+    optimizer: OptimizerConfig = leaf("AdamW and its schedule")
+
+    def __post_init__(self) -> None:
+        _check(0 < self.fraction <= 1, f"sft.fraction={self.fraction}: write a share above 0, up to 1")
+        _check_loop("sft", self.epochs, self.max_steps, self.batch_size, self.micro_batch_size, self.checkpoint_every_steps)
+
+
+@dataclass(kw_only=True)
+class GrpoConfig:
+    num_generations: int = leaf("G, completions a prompt")
+    beta: float = leaf("weight of the KL divergence from the reference policy (Eq. 2)")
+    advantage_std: str = leaf("Eq. 1's std: population (divides by G), sample (by G-1), or none (subtract the mean only)")
+    ratio_level: str = leaf("p of Eq. 3: token (each token's own ratio) or sequence (the completion's ratio, as Eq. 3 is printed)")
+    aggregation: str = leaf("how tokens are averaged: sequence_mean (within a completion, then over completions), token_mean (over all tokens) or constant (sum over max_new_tokens)")
+    clip_epsilon_low: float | None = leaf("ratios below 1 - this earn nothing more; null does not clip")
+    clip_epsilon_high: float | None = leaf("ratios above 1 + this earn nothing more; null does not clip")
+    updates_per_rollout: int = leaf("optimiser steps on each batch of rollouts; 1 is on-policy")
+    epochs: int = leaf("passes over the prompts")
+    max_steps: int | None = leaf("stop after so many rollouts; null runs all epochs")
+    batch_size: int = leaf("prompts a step (G times as many completions)")
+    micro_batch_size: int = leaf("completions a forward and backward pass")
+    gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
+    checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
+    log_completions_every_steps: int = leaf("write the step's completions with their rewards to completions.jsonl and the loggers every so many steps")
+    lora: LoraConfig = leaf("the fresh adapter; with it off, the model is the reference policy")
+    optimizer: OptimizerConfig = leaf("AdamW and its schedule")
+
+    def __post_init__(self) -> None:
+        _one_of("grpo.advantage_std", self.advantage_std, ("population", "sample", "none"))
+        _one_of("grpo.ratio_level", self.ratio_level, ("token", "sequence"))
+        _one_of("grpo.aggregation", self.aggregation, ("sequence_mean", "token_mean", "constant"))
+        _check(self.num_generations >= 2, f"grpo.num_generations={self.num_generations}: a group needs at least 2")
+        _check(self.beta >= 0, f"grpo.beta={self.beta}: write 0 or more")
+        _check(self.updates_per_rollout >= 1, f"grpo.updates_per_rollout={self.updates_per_rollout}: write at least 1")
+        _check(
+            (self.clip_epsilon_low is None) == (self.clip_epsilon_high is None),
+            "grpo.clip_epsilon_low and grpo.clip_epsilon_high: write both, or null for both",
+        )
+        _check(self.log_completions_every_steps >= 1, "grpo.log_completions_every_steps: write at least 1")
+        _check(not self.lora.train_vision, "grpo.lora.train_vision=true: the vision tower is trained in SFT only; write false")
+        _check_loop("grpo", self.epochs, self.max_steps, self.batch_size, self.micro_batch_size, self.checkpoint_every_steps)
+
+
+def _check_loop(name: str, epochs: int, max_steps: int | None, batch: int, micro: int, checkpoint: int) -> None:
+    _check(epochs >= 1, f"{name}.epochs={epochs}: write at least 1")
+    _check(max_steps is None or max_steps >= 1, f"{name}.max_steps={max_steps}: write at least 1, or null")
+    _check(batch >= 1, f"{name}.batch_size={batch}: write at least 1")
+    _check(micro >= 1, f"{name}.micro_batch_size={micro}: write at least 1")
+    _check(checkpoint >= 1, f"{name}.checkpoint_every_steps={checkpoint}: write at least 1")
+
+
+@dataclass(kw_only=True)
+class RewardConfig:
+    name: str = leaf("name in reports")
+    format_weight: float = leaf("w^F of Eq. 5")
+    consistency_weight: float = leaf("w^R of Eq. 5, for ROUGE-L F1 against the reference response")
+    support_skill_weight: float = leaf("w^DE of Eq. 5; 0 is w/o SSR")
+    support_skill_scorer: str | None = leaf("folder of a trained EPITOME scorer; needed where support_skill_weight is not 0")
+
+
+@dataclass(kw_only=True)
+class SamplingConfig:
+    temperature: float = leaf("logits are divided by this before sampling, and in scoring too; 0 is greedy (prediction only)")
+    top_p: float = leaf("sample from the smallest set of tokens with this much probability")
+    max_new_tokens: int = leaf("longest completion, in tokens; a longer one is cut off and marked truncated")
+
+    def __post_init__(self) -> None:
+        _check(self.temperature >= 0, f"temperature={self.temperature}: write 0 (greedy) or more")
+        _check(0 < self.top_p <= 1, f"top_p={self.top_p}: write a share above 0, up to 1")
+        _check(self.max_new_tokens >= 1, f"max_new_tokens={self.max_new_tokens}: write at least 1")
+
+
+@dataclass(kw_only=True)
+class PredictConfig:
+    split: str = leaf("the split that is answered and scored: val or test")
+    batch_size: int = leaf("instances answered at a time")
+    decoding: SamplingConfig = leaf("how responses are decoded; temperature 0 is greedy")
+
+    def __post_init__(self) -> None:
+        _one_of("predict.split", self.split, ("train", "val", "test"))
+        _check(self.batch_size >= 1, f"predict.batch_size={self.batch_size}: write at least 1")
+
+
+@dataclass(kw_only=True)
+class RecipeConfig:
+    name: str = leaf("name in reports")
+    stages: list[str] = leaf("what to do, in order: inspect, synthesise, sft, grpo, evaluate")
+    policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo")
+
+    def __post_init__(self) -> None:
+        order = ("inspect", "synthesise", "sft", "grpo", "evaluate")
+        for stage in self.stages:
+            _one_of("recipe.stages", stage, order)
+        places = [order.index(stage) for stage in self.stages]
+        _check(
+            places == sorted(set(places)),
+            f"recipe.stages={list(self.stages)}: each stage once, in the order {', '.join(order)}",
+        )
+        for policy in self.policies:
+            _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo"))
+            _check(
+                policy == "zero_shot" or policy in self.stages,
+                f"recipe.policies={list(self.policies)}: {policy} is asked for, but recipe.stages={list(self.stages)} does not train it",
+            )
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    accelerator: str = leaf("cpu, gpu or auto, as in Lightning")
+    devices: int = leaf("how many devices")
+    deterministic: bool = leaf("deterministic kernels, where a kernel has them")
+    progress: bool = leaf("show progress bars")
+
+    def __post_init__(self) -> None:
+        _one_of("trainer.accelerator", self.accelerator, ("cpu", "gpu", "auto"))
+        _check(self.devices == 1, f"trainer.devices={self.devices}: one device is what this version runs on; write 1")
+
+
+@dataclass(kw_only=True)
+class LoggerConfig:
+    name: str = leaf("csv, tensorboard or wandb; metrics.jsonl is always written")
+    wandb_mode: str = leaf("offline, or online with WANDB_API_KEY in the environment")
+    project: str = leaf("W&B project")
+    entity: str | None = leaf("W&B user or team; null is your default")
+
+    def __post_init__(self) -> None:
+        _one_of("logger.name", self.name, ("csv", "tensorboard", "wandb"))
+        _one_of("logger.wandb_mode", self.wandb_mode, ("offline", "online"))
+
+
+@dataclass(kw_only=True)
+class PathsConfig:
+    artifacts: str = leaf("finished stages, shared by all runs; safe to delete, they are made again")
+    cache: str = leaf("backbones that were built and frames that were decoded; safe to delete")
+
+
+@dataclass(kw_only=True)
+class Config:
+    """The root. `name` is the experiment's name in reports and dashboards."""
+
+    name: str = leaf("name of the run in reports and dashboards; an experiment sets it")
+    seed: int = leaf("the seed of everything (paper: 42)")
+    dataset: DatasetConfig = leaf("what is learned from and, unless test_dataset says otherwise, tested on")
+    test_dataset: DatasetConfig | None = leaf("another dataset to test on, for cross-dataset generalisation (Table 5)")
+    frames: FramesConfig = leaf("what is seen")
+    backbone: BackboneConfig = leaf("the model")
+    aspects: AspectsConfig = leaf("what is thought about")
+    teacher: TeacherConfig = leaf("who writes the thoughts to learn from")
+    prompt: PromptConfig = leaf("how a conversation is put to the model")
+    sft: SftConfig = leaf("the cold start")
+    grpo: GrpoConfig = leaf("the reinforcement stage")
+    sampling: SamplingConfig = leaf("how GRPO samples completions")
+    reward: RewardConfig = leaf("what GRPO rewards (Eq. 5)")
+    predict: PredictConfig = leaf("what is answered for the table")
+    recipe: RecipeConfig = leaf("which stages run")
+    trainer: TrainerConfig = leaf("where it runs")
+    logger: LoggerConfig = leaf("who is told")
+    paths: PathsConfig = leaf("where files go")
+
+    def __post_init__(self) -> None:
+        _check(
+            "grpo" not in self.recipe.stages or self.sampling.temperature > 0,
+            "sampling.temperature=0: GRPO needs completions that differ; write a number above 0",
+        )

@@ -1,0 +1,35 @@
+"""Everything that can go wrong for a user, and who raises it.
+
+Each message is one line: what was found, where (file and row), and what to write instead. `__main__` catches `FiresError`,
+prints the line and exits with status 2; a traceback therefore always means a defect in the project.
+"""
+
+from __future__ import annotations
+
+
+class FiresError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+
+class ConfigError(FiresError):
+    """A value in the configuration is missing, unknown or contradicts another. Raised by `config` and by `stages`."""
+
+
+class DataError(FiresError):
+    """A file of a dataset is missing, or one of its rows is wrong. Raised by `data` and `thinking.bank`."""
+
+
+class FrameError(FiresError):
+    """A clip cannot be read and `frames.on_unreadable=error`. Raised by `data.frames`."""
+
+
+class BackboneError(FiresError):
+    """Weights are missing, changed on disk or not what their name promises. Raised by `policy`."""
+
+
+class TrainingError(FiresError):
+    """Training met numbers it must not go on with, or a run's own promise broke. Raised by `modules`."""
+
+
+class StageError(FiresError):
+    """An artefact is missing, damaged or in use by another run. Raised by `stages`."""

@@ -1,0 +1,1 @@
+"""The only Lightning code: SFT, GRPO and their data."""

@@ -1,0 +1,1 @@
+"""The model that answers: backbones, adapters, sampling, log-probabilities."""

@@ -1,0 +1,1 @@
+"""Conversations as model inputs: templates, tokens and frames, batches."""

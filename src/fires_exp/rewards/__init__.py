@@ -1,0 +1,1 @@
+"""Eq. 5: format, reference consistency, support skill, and their total."""

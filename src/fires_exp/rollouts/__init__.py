@@ -1,0 +1,1 @@
+"""Groups of sampled completions."""

@@ -1,0 +1,1 @@
+"""Text in, number out. Rewards and metrics both read them."""

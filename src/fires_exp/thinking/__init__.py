@@ -1,0 +1,1 @@
+"""Thoughts: which aspects, in which plan, written by which teacher, kept where."""

@@ -215,8 +215,7 @@ class RewardConfig:
     name: str = leaf("name in reports")
     format_weight: float = leaf("w^F of Eq. 5")
     consistency_weight: float = leaf("w^R of Eq. 5, for ROUGE-L F1 against the reference response")
-    support_skill_weight: float = leaf("w^DE of Eq. 5; 0 is w/o SSR")
-    support_skill_scorer: str | None = leaf("folder of a trained EPITOME scorer; needed where support_skill_weight is not 0")
+    support_skill_weight: float = leaf("w^DE of Eq. 5, for support skills like the reference's; 0 is w/o SSR")
 
 
 @dataclass(kw_only=True)

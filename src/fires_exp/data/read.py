@@ -1,0 +1,126 @@
+"""From a dataset's configuration to its instances."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from fires_exp.config.schema import DatasetConfig
+from fires_exp.data.bad_rows import BadRow, BadRowPolicy, RowProblems
+from fires_exp.data.emotyda import read_emotyda_esc
+from fires_exp.data.jsonl import read_jsonl
+from fires_exp.data.mesc import read_mesc
+from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance, support_examples
+from fires_exp.data.sample import SAMPLE_VIDEO_ROOT, read_sample
+from fires_exp.data.video_files import video_identity, video_path, videos_shown
+from fires_exp.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """The instances of each split, in the order of the corpus. All three splits are there, some may be empty.
+
+    `bad_rows` are the rows left out (dataset.on_bad_row=skip). Without a `video_root` there is text only.
+    """
+
+    name: str
+    examples: Mapping[Split, tuple[SupportExample, ...]]
+    bad_rows: tuple[BadRow, ...]
+    video_root: Path | None
+
+
+def read_dataset(config: DatasetConfig, seed: int) -> Dataset:
+    """Read a dataset and draw `config.limit` instances of each split. `DataError` says in one line what is wrong with it."""
+    problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
+    video_root = _video_root(config)
+    examples = _read_examples(config, problems)
+    _check_ids(examples)
+    if not examples:
+        left_out = f"; {len(problems.rows)} rows were left out, the first: {problems.rows[0]}" if problems.rows else ""
+        raise DataError(f"dataset={config.name} has no instance: no supporter turn has an earlier turn{left_out}")
+    if video_root is not None:
+        for video in videos_shown(examples):
+            video_path(video_root, video)  # refuses a name that leads out, before anything is trained
+    limits = {"train": config.limit.train, "val": config.limit.val, "test": config.limit.test}
+    return Dataset(
+        name=config.name,
+        examples={
+            split: _drawn([example for example in examples if example.split == split], limits[split], f"{seed}/{split}")
+            for split in SPLITS
+        },
+        bad_rows=problems.rows,
+        video_root=video_root,
+    )
+
+
+def content_hash(examples: Iterable[SupportExample], video_root: Path | None) -> str:
+    """64 hex digits that change with any id, text, label, note or clip, and with any video's size or time of change."""
+    digest = hashlib.sha256()
+    examples = tuple(examples)
+    for example in examples:
+        notes = sorted(example.notes.items())
+        digest.update(_line([example.id, example.split, notes, _facts(example.target), *map(_facts, example.history)]))
+    for video in videos_shown(examples):
+        identity = None if video_root is None else video_identity(video_path(video_root, video))
+        digest.update(_line([video, identity or "missing"]))
+    return digest.hexdigest()
+
+
+def _video_root(config: DatasetConfig) -> Path | None:
+    if config.video_root is None:
+        return SAMPLE_VIDEO_ROOT if config.name == "sample" else None
+    video_root = Path(config.video_root)
+    if not video_root.is_dir():
+        raise DataError(f"no such folder {video_root}; write dataset.video_root=<folder with the videos>, or null for text only")
+    return video_root
+
+
+def _read_examples(config: DatasetConfig, problems: RowProblems) -> tuple[SupportExample, ...]:
+    if config.name == "sample":
+        if config.root is not None:
+            raise DataError(f"dataset.root={config.root}: the sample has its own; dataset=mesc reads the same layout elsewhere")
+        conversations = read_sample(video_pattern=config.video_pattern, problems=problems)
+    elif config.name == "jsonl":
+        conversations = read_jsonl(_root(config), problems=problems)
+    elif config.name == "mesc":
+        conversations = read_mesc(_root(config), corpus="mesc", video_pattern=config.video_pattern, problems=problems)
+    else:
+        return read_emotyda_esc(_root(config), video_pattern=config.video_pattern, problems=problems)
+    return tuple(example for conversation in conversations for example in support_examples(conversation))
+
+
+def _root(config: DatasetConfig) -> Path:
+    root = Path(config.root or "")
+    if root.is_dir() or (config.name == "jsonl" and root.is_file()):
+        return root
+    kind = "file or folder" if config.name == "jsonl" else "folder"
+    raise DataError(f"no such {kind} {config.root}; write dataset.root=<{kind} of the {config.name} data>")
+
+
+def _check_ids(examples: Iterable[SupportExample]) -> None:
+    sources: dict[str, str] = {}
+    for example in examples:
+        if example.id in sources:
+            raise DataError(f"instance id {example.id} stands in {sources[example.id]} and in {example.source}; rename one")
+        sources[example.id] = example.source
+
+
+def _drawn(examples: list[SupportExample], limit: int | None, seed: str) -> tuple[SupportExample, ...]:
+    """Every split has its own seed, and a larger draw contains the smaller ones."""
+    order = list(range(len(examples)))
+    random.Random(seed).shuffle(order)  # noqa: S311  a draw, not a secret
+    return tuple(examples[index] for index in sorted(order[:limit]))
+
+
+def _facts(turn: Utterance) -> list[object]:
+    clip = turn.clip and [turn.clip.video, turn.clip.start_seconds, turn.clip.end_seconds]
+    return [turn.speaker, turn.text, turn.emotions, turn.strategies, clip]
+
+
+def _line(facts: list[object]) -> bytes:
+    return json.dumps(facts).encode() + b"\n"

@@ -1,0 +1,75 @@
+"""An open video: when its frames are shown, which of them are key frames, and their pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fires_exp.errors import FrameError
+
+
+class Video:
+    """One open file. Every method raises `FrameError` where the file cannot be decoded; messages do not name the file."""
+
+    def __init__(self, path: Path) -> None:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        self._errors = (RuntimeError, decord.DECORDError)
+        try:
+            self._reader: Any = decord.VideoReader(str(path), num_threads=1)  # the default starts four threads a reader
+            times = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)
+            self.key_indices: list[int] = sorted(int(index) for index in self._reader.get_key_indices())
+        except self._errors as error:
+            raise FrameError(f"cannot be opened as a video ({_reason(error)})") from None
+        if not len(times):
+            raise FrameError("has no frames")
+        self.start_seconds: NDArray[np.float64] = times[:, 0]
+        self.duration_seconds = float(times[-1, 1])
+
+    def frames(self, indices: Sequence[int]) -> list[Image.Image]:
+        """RGB, in the order asked for, at the size in which they are stored."""
+        try:
+            pixels = self._reader.get_batch(list(indices)).asnumpy()
+        except self._errors as error:
+            raise FrameError(f"cannot be decoded ({_reason(error)})") from None
+        return [Image.fromarray(frame) for frame in pixels]
+
+
+class OpenVideos:
+    """The last few videos stay open, since opening one reads the whole file once.
+
+    A forked worker opens its own: two processes with one file position would read each other's frames.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._process = os.getpid()
+        self._videos: OrderedDict[tuple[Path, object], Video] = OrderedDict()
+
+    def get(self, path: Path, identity: object) -> Video:
+        """The video at `path`; a file that has changed has another `identity` and is opened again."""
+        if self._process != os.getpid():
+            self._videos, self._process = OrderedDict(), os.getpid()
+        video = self._videos.pop((path, identity), None) or Video(path)
+        self._videos[path, identity] = video
+        while len(self._videos) > self._capacity:
+            self._videos.popitem(last=False)
+        return video
+
+    def __reduce__(self) -> tuple[type[OpenVideos], tuple[int]]:
+        return OpenVideos, (self._capacity,)  # a copy in another process starts with none open
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what decord says, without the time and place in its own source."""
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return re.sub(r"^\[[\d:]+\] \S+: ", "", first)

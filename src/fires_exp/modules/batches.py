@@ -1,0 +1,50 @@
+"""The order of training: which instances make up each optimiser step, from the first to the last."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None, seed: int) -> list[list[int]]:
+    """Indices of each step's instances: every epoch a new seeded permutation, its last batch possibly smaller."""
+    steps: list[list[int]] = []
+    for epoch in range(epochs):
+        order = list(range(count))
+        random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311
+        steps.extend(order[start : start + batch_size] for start in range(0, count, batch_size))
+        if max_steps is not None and len(steps) >= max_steps:
+            return steps[:max_steps]
+    return steps
+
+
+class StepLoader(Generic[Item]):
+    """Yields one list of items a step; knows where it is, so that a killed run goes on in the middle of the data.
+
+    All epochs are one pass of this loader: Lightning then shows the whole stage as one bar. Lightning saves `state_dict` with
+    each checkpoint and gives it back before it iterates again.
+    """
+
+    def __init__(self, plan: Sequence[Sequence[int]], load: Callable[[int], Item]) -> None:
+        self.plan = plan
+        self.load = load
+        self.steps_done = 0
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        while self.steps_done < len(self.plan):
+            indices = self.plan[self.steps_done]
+            self.steps_done += 1
+            yield [self.load(index) for index in indices]
+        self.steps_done = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps_done": self.steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps_done = int(state["steps_done"])

@@ -1,0 +1,178 @@
+"""GRPO: sample a group of completions for each prompt, reward them, make the better ones more likely (paper, 3.4.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fires_exp.config.schema import GrpoConfig, SamplingConfig
+from fires_exp.errors import TrainingError
+from fires_exp.grpo.advantages import group_advantages
+from fires_exp.grpo.loss import Objective, grpo_loss, token_weights
+from fires_exp.metrics.health import rollout_metrics
+from fires_exp.modules.training import AdapterModule, chunks
+from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.policy.policy import Policy
+from fires_exp.prompts.collate import ModelInputs, collate
+from fires_exp.prompts.processor import EncodedPrompt
+from fires_exp.rewards.total import Reward, RewardBreakdown
+from fires_exp.rollouts.collect import collect_rollouts
+from fires_exp.rollouts.rollout import RolloutGroup
+from fires_exp.thinking.aspects import ThinkingPlan
+
+# at the first step the adapter is zero, so policy and reference are one model: what differs is rounding, or a wrong set-up
+FIRST_STEP_KL_LIMIT = 1e-3
+
+ShowCompletions = Callable[[int, Sequence[RolloutGroup], Sequence[Sequence[RewardBreakdown]]], None]
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Rows of the batch's B completions, and what they are trained against. Log-probabilities are filled in by the first update."""
+
+    inputs: ModelInputs
+    advantages_B: Tensor
+    weights_BC: Tensor
+    old_logprobs_BC: Tensor | None = None
+    ref_logprobs_BC: Tensor | None = None
+
+
+class GrpoModule(AdapterModule):
+    """Trains the policy's fresh adapter; with the adapter off the model is the reference policy."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        config: GrpoConfig,
+        sampling: SamplingConfig,
+        reward: Reward,
+        plan: ThinkingPlan,
+        *,
+        total_updates: int,
+        seed: int,
+        show_completions: ShowCompletions,
+    ) -> None:
+        super().__init__(policy, config.lora, config.optimizer, total_updates=total_updates, seed=seed)
+        self.config = config
+        self.sampling = sampling
+        self.reward = reward
+        self.plan = plan
+        self.show_completions = show_completions
+        self.objective = Objective(
+            beta=config.beta,
+            ratio_level=config.ratio_level,  # type: ignore[arg-type]
+            aggregation=config.aggregation,  # type: ignore[arg-type]
+            clip_epsilon_low=config.clip_epsilon_low,
+            clip_epsilon_high=config.clip_epsilon_high,
+            max_new_tokens=sampling.max_new_tokens,
+        )
+
+    def training_step(self, batch: list[EncodedPrompt], batch_idx: int) -> None:
+        started = time.perf_counter()
+        groups = collect_rollouts(
+            self.policy,
+            batch,
+            self.sampling,
+            self.plan,
+            num_generations=self.config.num_generations,
+            seed=self.seed,
+            step=self.steps_done,
+        )
+        sampled = time.perf_counter()
+        rewards = [group.score(self.reward) for group in groups]
+        rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
+        advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
+        metrics = rollout_metrics(groups, rewards, rewards_PG)
+        micro_batches = self._micro_batches(groups, advantages_PG)
+        names = [prompt.example.id for prompt in batch]
+        rate = self.learning_rate
+        for update in range(self.config.updates_per_rollout):
+            metrics |= self._update(micro_batches, names, first=update == 0)
+        finished = time.perf_counter()
+        if self.steps_done % self.config.log_completions_every_steps == 0:
+            self.show_completions(self.steps_done, groups, rewards)
+        self.steps_done += 1
+        tokens = metrics["rollout/completion_tokens"]
+        metrics |= {
+            "grpo/learning_rate": rate,
+            "speed/sampling_seconds": sampled - started,
+            "speed/training_seconds": finished - sampled,
+            "speed/completion_tokens_per_second": tokens / (finished - started),
+        }
+        self.log_dict(metrics, batch_size=len(batch))
+        self.log("reward", metrics["reward/total"], prog_bar=True, logger=False, batch_size=len(batch))
+
+    def _micro_batches(self, groups: Sequence[RolloutGroup], advantages_PG: Tensor) -> list[MicroBatch]:
+        """The B = P·G completions, row b = p·G + g, cut into micro-batches; weights are those of the whole batch."""
+        rows = [(group.prompt, rollout.completion.ids) for group in groups for rollout in group.rollouts]
+        whole_BC = collate([prompt for prompt, _ in rows], [ids for _, ids in rows], pad_id=self.policy.pad_id).completion_mask
+        weights_BC = token_weights(whole_BC, self.objective)
+        advantages_B = advantages_PG.flatten()
+        micro_batches = []
+        for places in chunks(range(len(rows)), self.config.micro_batch_size):
+            inputs = collate([rows[b][0] for b in places], [rows[b][1] for b in places], pad_id=self.policy.pad_id)
+            width = inputs.completion_ids.shape[1]
+            micro_batches.append(
+                MicroBatch(
+                    inputs=inputs.to(self.device),
+                    advantages_B=advantages_B[list(places)].to(self.device),
+                    weights_BC=weights_BC[list(places), :width].to(self.device),
+                )
+            )
+        return micro_batches
+
+    def _update(self, micro_batches: Sequence[MicroBatch], names: Sequence[str], *, first: bool) -> dict[str, float]:
+        """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
+        batch_size = sum(len(micro.advantages_B) for micro in micro_batches)
+        tokens = float(sum(micro.inputs.completion_mask.sum() for micro in micro_batches))
+        sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0}
+        ratio_gap = 0.0
+        if first and self.config.updates_per_rollout > 1:
+            # the step changes the policy, so all of the old log-probabilities are read before it
+            for micro in micro_batches:
+                with torch.no_grad():
+                    scored = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+                micro.old_logprobs_BC = scored.logprobs_BC
+        for micro in micro_batches:
+            if first and self.config.beta > 0:
+                with self.policy.as_reference():
+                    reference = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+                micro.ref_logprobs_BC = reference.logprobs_BC
+            scored = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+            old_logprobs_BC = micro.old_logprobs_BC if micro.old_logprobs_BC is not None else scored.logprobs_BC.detach()
+            terms = grpo_loss(
+                scored.logprobs_BC,
+                old_logprobs_BC=old_logprobs_BC,
+                ref_logprobs_BC=micro.ref_logprobs_BC,
+                advantages_B=micro.advantages_B,
+                mask_BC=micro.inputs.completion_mask,
+                weights_BC=micro.weights_BC,
+                batch_size=batch_size,
+                objective=self.objective,
+            )
+            self.check_finite(terms.loss, "the loss", names)
+            self.manual_backward(terms.loss)
+            sums["loss"] += float(terms.loss.detach())
+            sums["kl"] += float(terms.kl_sum)
+            sums["clipped"] += float(terms.clipped_sum)
+            sums["entropy"] += float(scored.entropy_BC.sum())
+            ratio_gap = max(ratio_gap, float(terms.largest_ratio_gap))
+        if first and self.steps_done == 0:
+            self._check_first_step(sums["kl"] / tokens)
+        norm = self.optimizer_step_by_hand(names)
+        return {
+            "grpo/loss": sums["loss"],
+            "grpo/kl": sums["kl"] / tokens,
+            "grpo/clip_share": sums["clipped"] / tokens,
+            "grpo/entropy": sums["entropy"] / tokens,
+            "grpo/largest_ratio_gap": ratio_gap,
+            "grpo/grad_norm": norm,
+        }
+
+    def _check_first_step(self, kl: float) -> None:
+        if kl > FIRST_STEP_KL_LIMIT:
+            raise TrainingError(f"before the first update the policy already differs from its reference (KL {kl:.2g}): not a fresh adapter")

@@ -1,0 +1,105 @@
+"""What the SFT and the GRPO module share: an optimiser step, adapter-only checkpoints, checks that the adapter learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from fires_exp.config.schema import LoraConfig, OptimizerConfig
+from fires_exp.errors import TrainingError
+from fires_exp.policy.adapters import check_trainable
+from fires_exp.policy.policy import Policy
+from fires_exp.policy.sampling import stream_seed
+
+Item = TypeVar("Item")
+
+
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Consecutive pieces of at most `size`."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, schedule: str) -> float:
+    """Share of the peak rate at optimiser step `step`, 0-based: linear warm-up over ceil(ratio · total), then the schedule."""
+    warmup = math.ceil(warmup_ratio * total_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    if schedule == "linear":
+        return 1 - progress
+    return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
+
+
+class AdapterModule(pl.LightningModule):
+    """A policy whose adapter is trained by hand-made optimiser steps.
+
+    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step`.
+    """
+
+    def __init__(self, policy: Policy, lora: LoraConfig, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False
+        self.policy = policy
+        self.optimizer_config = optimizer
+        self.total_updates = total_updates
+        self.seed = seed
+        self.steps_done = 0
+        self.trainable_count = check_trainable(policy, lora)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        config = self.optimizer_config
+        optimizer = torch.optim.AdamW(
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            lambda step: learning_rate_factor(
+                step, total_steps=self.total_updates, warmup_ratio=config.warmup_ratio, schedule=config.schedule
+            ),
+        )
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # dropout depends on the step alone, so that a run that goes on draws what an uninterrupted one draws
+        torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done))
+        self.policy.train()
+
+    def optimizer_step_by_hand(self, instances: Iterable[str]) -> float:
+        """Clip, step, and return the gradient's norm before clipping. Raises `TrainingError` where it is not finite."""
+        optimizer = self.optimizers()
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
+        self.check_finite(norm, "the gradient", instances)
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        return float(norm)
+
+    def check_finite(self, value: Tensor, name: str, instances: Iterable[str]) -> None:
+        """Raises `TrainingError` that names the step and its instances."""
+        if not torch.isfinite(value).all():
+            shown = ", ".join(list(instances)[:8])
+            raise TrainingError(
+                f"{name} is not finite at step {self.steps_done + 1} (instances {shown}); the last checkpoint is kept. "
+                "Lower optimizer.learning_rate, or look at these instances"
+            )
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trainable}
+        checkpoint["steps_done"] = self.steps_done
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.steps_done = int(checkpoint["steps_done"])

@@ -1,0 +1,39 @@
+"""Log-probabilities of completions under a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fires_exp.policy.policy import Policy
+from fires_exp.prompts.collate import ModelInputs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompletionLogprobs:
+    """logprobs_BC [B, C] float32, zero where the mask is False · entropy_BC [B, C] float32, in nats, without gradient."""
+
+    logprobs_BC: Tensor
+    entropy_BC: Tensor
+
+
+def completion_logprobs(policy: Policy, inputs: ModelInputs, temperature: float) -> CompletionLogprobs:
+    """log pi(o_t | q, o_<t) of every completion token, at the temperature that sampling used."""
+    width = inputs.completion_ids.shape[1]
+    logits_BCV = policy(inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
+    all_logprobs_BCV = token_logprobs(policy, logits_BCV, temperature)
+    logprobs_BC = all_logprobs_BCV.gather(-1, inputs.completion_ids[..., None]).squeeze(-1)
+    with torch.no_grad():
+        entropy_BC = -(all_logprobs_BCV.exp() * all_logprobs_BCV.masked_fill(policy.suppressed_V, 0.0)).sum(-1)
+    mask_BC = inputs.completion_mask
+    return CompletionLogprobs(
+        logprobs_BC=logprobs_BC.masked_fill(~mask_BC, 0.0), entropy_BC=entropy_BC.masked_fill(~mask_BC, 0.0)
+    )
+
+
+def token_logprobs(policy: Policy, logits: Tensor, temperature: float) -> Tensor:
+    """Logits [..., V] of any dtype to float32 log-probabilities: suppressed tokens out, then the temperature."""
+    logits = logits.float().masked_fill(policy.suppressed_V, float("-inf"))
+    return torch.log_softmax(logits / temperature, dim=-1)

@@ -1,0 +1,143 @@
+"""Sampling completions: the prompt is read once, its cache serves all G completions, finished rows leave the batch.
+
+Each completion draws from a random stream of its own, so what is sampled for a prompt does not depend on which other prompts
+stand in the batch, on which device they are, or on what was sampled before: (seed, prompt, g) is all there is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from fires_exp.config.schema import SamplingConfig
+from fires_exp.policy.logprobs import token_logprobs
+from fires_exp.policy.policy import Policy
+from fires_exp.prompts.collate import collate
+from fires_exp.prompts.processor import EncodedPrompt
+
+FinishReason = Literal["stop", "length"]
+
+# a batch is shrunk when this share of its rows has finished; shrinking copies the cache, so not at every single one
+SHRINK_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """A sampled completion: ids [T] with the closing end-of-turn token if it came to one, the log-probability [T] that each
+    token had when it was drawn (before top-p), its text without special tokens."""
+
+    ids: Tensor
+    logprobs: Tensor
+    text: str
+    finish_reason: FinishReason
+
+
+def stream_seed(*parts: object) -> int:
+    """A seed that depends on all parts and on nothing else, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
+
+
+@torch.no_grad()
+def sample_completions(
+    policy: Policy, prompts: Sequence[EncodedPrompt], config: SamplingConfig, seeds: Sequence[Sequence[int]]
+) -> list[list[Completion]]:
+    """`len(seeds[p])` completions of each prompt p; every prompt wants the same number. Temperature 0 is greedy."""
+    generations = len(seeds[0])
+    with policy.evaluating():
+        inputs = collate(prompts, pad_id=policy.pad_id).to(policy.device)
+        cache = DynamicCache(config=policy.qwen.config.text_config)
+        logits_BV = policy(inputs, logits_to_keep=1, past_key_values=cache, use_cache=True).logits[:, -1]
+        next_position_B = policy.positions(inputs).amax(dim=(0, 2)) + 1
+        rows = _Rows(policy, config, [seed for group in seeds for seed in group])
+        cache.batch_repeat_interleave(generations)
+        mask_BT = inputs.attention_mask.long().repeat_interleave(generations, dim=0)
+        next_position_B = next_position_B.repeat_interleave(generations)
+        logits_BV = logits_BV.repeat_interleave(generations, dim=0)
+        for step in range(config.max_new_tokens):
+            ids_B = rows.draw(logits_BV, step)
+            if not rows.alive_B.any() or step + 1 == config.max_new_tokens:
+                break
+            if (kept := rows.shrink()) is not None:
+                ids_B, mask_BT, next_position_B = ids_B[kept], mask_BT[kept], next_position_B[kept]
+                cache.batch_select_indices(kept)
+            mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
+            logits_BV = policy.model(
+                input_ids=ids_B[:, None],
+                attention_mask=mask_BT,
+                position_ids=(next_position_B + step)[None, :, None].expand(3, -1, -1),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+    completions = rows.completions()
+    return [completions[start : start + generations] for start in range(0, len(completions), generations)]
+
+
+class _Rows:
+    """The rows of a batch that is being decoded: which are still alive, and what each has drawn."""
+
+    def __init__(self, policy: Policy, config: SamplingConfig, seeds: Sequence[int]) -> None:
+        self.policy = policy
+        self.config = config
+        self.row_B = torch.arange(len(seeds), device=policy.device)
+        self.alive_B = torch.ones(len(seeds), dtype=torch.bool, device=policy.device)
+        self.ids_BC = torch.full((len(seeds), config.max_new_tokens), policy.pad_id, device=policy.device)
+        self.logprobs_BC = torch.zeros(len(seeds), config.max_new_tokens, device=policy.device)
+        self.length_B = torch.zeros(len(seeds), dtype=torch.long, device=policy.device)
+        uniforms = [torch.rand(config.max_new_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        self.uniform_BC = torch.stack(uniforms).to(policy.device)
+
+    def draw(self, logits_BV: Tensor, step: int) -> Tensor:
+        """Draw one token for each row that is left in the batch; a finished row draws padding."""
+        greedy = self.config.temperature == 0
+        logprobs_BV = token_logprobs(self.policy, logits_BV, 1.0 if greedy else self.config.temperature)
+        if greedy:
+            ids_B = logprobs_BV.argmax(dim=-1)
+        else:
+            ids_B = draw_top_p(logprobs_BV, self.config.top_p, self.uniform_BC[self.row_B, step])
+        chosen_B = logprobs_BV.gather(-1, ids_B[:, None]).squeeze(-1)
+        rows = self.row_B[self.alive_B]
+        self.ids_BC[rows, step] = ids_B[self.alive_B]
+        self.logprobs_BC[rows, step] = chosen_B[self.alive_B]
+        self.length_B[rows] = step + 1
+        self.alive_B = self.alive_B & (ids_B != self.policy.eos_id)
+        return ids_B.masked_fill(~self.alive_B, self.policy.pad_id)
+
+    def shrink(self) -> Tensor | None:
+        """Places in the batch of the rows to go on with, once enough have finished; None keeps the batch."""
+        if (~self.alive_B).float().mean() < SHRINK_SHARE:
+            return None
+        kept = self.alive_B.nonzero().squeeze(-1)
+        self.row_B, self.alive_B = self.row_B[kept], self.alive_B[kept]
+        return kept
+
+    def completions(self) -> list[Completion]:
+        found = []
+        for ids_C, logprobs_C, length in zip(self.ids_BC.cpu(), self.logprobs_BC.cpu(), self.length_B.tolist(), strict=True):
+            ids = ids_C[:length].clone()
+            text = self.policy.processor.tokenizer.decode(ids, skip_special_tokens=True)
+            stopped = int(ids[-1]) == self.policy.eos_id
+            found.append(
+                Completion(ids=ids, logprobs=logprobs_C[:length].clone(), text=text, finish_reason="stop" if stopped else "length")
+            )
+        return found
+
+
+def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
+    """Inverse-CDF draw from the smallest set of most probable tokens whose probability reaches `top_p`, renormalised.
+
+    `uniform_B` in [0, 1) decides the draw: row b takes the first token whose cumulated probability exceeds uniform_b times the
+    set's total.
+    """
+    probs_BV, order_BV = logprobs_BV.double().exp().sort(dim=-1, descending=True, stable=True)
+    cumulated_BV = probs_BV.cumsum(dim=-1)
+    # a token is in the set if those before it have not reached top_p yet; the first always is
+    size_B = ((cumulated_BV - probs_BV) < top_p).sum(dim=-1)
+    total_B = cumulated_BV.gather(-1, (size_B - 1)[:, None]).squeeze(-1)
+    place_B = torch.searchsorted(cumulated_BV, (uniform_B.double() * total_B)[:, None], right=True).squeeze(-1)
+    return order_BV.gather(-1, torch.minimum(place_B, size_B - 1)[:, None]).squeeze(-1)

@@ -1,0 +1,112 @@
+"""Conversations to token ids and image patches.
+
+Key frames are images, so no video processor is needed; the stock `Qwen2_5_VLProcessor` insists on one, and on torchvision
+with it. `ImageChatProcessor` is that class without both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoTokenizer
+from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.processing_utils import ProcessorMixin
+
+from fires_exp.data.records import SupportExample
+from fires_exp.errors import DataError
+from fires_exp.prompts.templates import chat_messages
+from fires_exp.thinking.aspects import ThinkingPlan
+
+
+class ImageChatProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
+    """Qwen2.5-VL's processor for text and images."""
+
+    def __init__(self, image_processor: Qwen2VLImageProcessorPil, tokenizer: object, chat_template: str | None = None) -> None:
+        self.image_token = "<|image_pad|>"
+        self.video_token = "<|video_pad|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)  # type: ignore[attr-defined]
+        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)  # type: ignore[attr-defined]
+        ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+
+
+def load_processor(path: str | Path, revision: str | None = None) -> ImageChatProcessor:
+    """The processor of a backbone folder or hub id."""
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    image_processor = Qwen2VLImageProcessorPil.from_pretrained(path, revision=revision)
+    return ImageChatProcessor(image_processor, tokenizer, chat_template=tokenizer.chat_template)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPrompt:
+    """One instance as model input, unpadded.
+
+    prompt_ids [T] int64 · token_types [T] int64, 1 over image tokens · pixel_values [patches, 1176] float32 and
+    image_grid_thw [F, 3] int64, empty without frames · dropped_turns: oldest turns that did not fit.
+    """
+
+    example: SupportExample
+    prompt_ids: Tensor
+    token_types: Tensor
+    pixel_values: Tensor
+    image_grid_thw: Tensor
+    dropped_turns: int
+
+
+class PromptEncoder:
+    """Encodes instances for one backbone and plan; `max_tokens` counts the whole prompt, image tokens included."""
+
+    def __init__(self, processor: ImageChatProcessor, plan: ThinkingPlan, max_tokens: int) -> None:
+        self.processor = processor
+        self.plan = plan
+        self.max_tokens = max_tokens
+
+    def encode(self, example: SupportExample, frames: Sequence[Sequence[Image.Image]]) -> EncodedPrompt:
+        """Encode an instance; `frames` has one list a history turn.
+
+        Where the prompt is longer than `max_tokens`, the oldest whole turns go, each with its frames, until it fits: no
+        image's tokens are ever cut. Raises `DataError` if the last turn alone does not fit.
+        """
+        image_tokens = [[self._tokens_of(frame) for frame in turn] for turn in frames]
+        for dropped in range(len(example.history)):
+            text = self._text(example, image_tokens, dropped)
+            # each image stands in the text as one placeholder token and becomes as many as it has merged patches
+            extra = sum(tokens - 1 for turn in image_tokens[dropped:] for tokens in turn)
+            if len(self.processor.tokenizer(text).input_ids) + extra <= self.max_tokens:
+                return self._encode(example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
+        raise DataError(
+            f"{example.source or example.id}: the last turn of {example.id} with its frames is longer than "
+            f"prompt.max_tokens={self.max_tokens}; raise it, or lower frames.max_frames or frames.max_pixels"
+        )
+
+    def completion_ids(self, text: str) -> Tensor:
+        """A completion as ids [T], closed by the end-of-turn token."""
+        tokenizer = self.processor.tokenizer
+        return torch.tensor([*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id])
+
+    def _tokens_of(self, frame: Image.Image) -> int:
+        image_processor = self.processor.image_processor
+        patches: int = image_processor.get_number_of_image_patches(frame.height, frame.width, {})
+        return patches // int(image_processor.merge_size) ** 2
+
+    def _text(self, example: SupportExample, image_tokens: Sequence[Sequence[int]], dropped: int) -> str:
+        counts = [len(turn) for turn in image_tokens[dropped:]]
+        messages = chat_messages(example.history[dropped:], counts, self.plan)
+        text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _encode(self, example: SupportExample, text: str, frames: list[Image.Image], dropped: int) -> EncodedPrompt:
+        inputs = self.processor(text=[text], images=frames or None, return_tensors="pt", return_mm_token_type_ids=True)
+        return EncodedPrompt(
+            example=example,
+            prompt_ids=inputs["input_ids"][0],
+            token_types=inputs["mm_token_type_ids"][0].long(),
+            pixel_values=inputs["pixel_values"].float() if frames else torch.zeros(0, 1176),
+            image_grid_thw=inputs["image_grid_thw"] if frames else torch.zeros(0, 3, dtype=torch.long),
+            dropped_turns=dropped,
+        )

@@ -1,0 +1,52 @@
+"""What a model is told: a system prompt for each plan, and the conversation as one user message.
+
+The paper's system prompt asks for thinking and a response in general words (3.4.1). Ours also names the plan's aspects and
+the form, since "w/o <aspect>" takes an aspect out of the prompt too (`docs/implementation.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fires_exp.data.records import Role, Utterance
+from fires_exp.thinking.aspects import Aspect, ThinkingPlan
+
+SPEAKER_NAMES: Mapping[Role, str] = {"seeker": "Seeker", "supporter": "Supporter"}
+
+ASPECT_MEANINGS: Mapping[Aspect, str] = {
+    Aspect.VISUAL_SCENE: "what the frames show of faces, posture and behaviour",
+    Aspect.EMOTION: "what the seeker feels",
+    Aspect.SITUATION: "what caused the feeling or what the problem is, or Unknown",
+    Aspect.RESPONSE_STRATEGY: "what the reply should do and why",
+}
+
+ROLE = "You are the supporter in an emotional support conversation. Read the conversation and give the supporter's next reply."
+
+
+def system_prompt(plan: ThinkingPlan) -> str:
+    """The instructions for a plan."""
+    if not plan.thinks:
+        return f"{ROLE} Write the reply only."
+    form = "<think>\n…\n</think>\n<response>…</response>"
+    if plan.kind == "free":
+        return f"{ROLE} Think first, then reply. Write exactly:\n{form}"
+    choice = "each of these aspects" if plan.kind == "fixed" else "those of these aspects that help"
+    aspects = "\n".join(f"{aspect.label}: {ASPECT_MEANINGS[aspect]}" for aspect in plan.aspects)
+    return f"{ROLE} Think first about {choice}, then reply.\n{aspects}\nWrite exactly:\n{form}"
+
+
+def chat_messages(history: Sequence[Utterance], frame_counts: Sequence[int], plan: ThinkingPlan) -> list[dict[str, Any]]:
+    """System and user message in the chat format of transformers; a turn's images stand before its text.
+
+    `frame_counts` has one entry a turn.
+    """
+    parts: list[dict[str, str]] = []
+    for turn, frames in zip(history, frame_counts, strict=True):
+        parts.extend({"type": "image"} for _ in range(frames))
+        parts.append({"type": "text", "text": f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"})
+    parts[-1]["text"] = parts[-1]["text"].rstrip("\n")
+    return [
+        {"role": "system", "content": [{"type": "text", "text": system_prompt(plan)}]},
+        {"role": "user", "content": parts},
+    ]

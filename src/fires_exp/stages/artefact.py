@@ -1,0 +1,117 @@
+"""What a stage leaves behind: a folder keyed by everything that it depends on. A folder that is there is reused.
+
+    <artifacts>/<stage>/<key>/depends_on.json   what went into the key
+                              done.json         written last: when, how long, sha256 of each file
+
+A folder without `done.json` is unfinished: the stage is run again in it and goes on from what it finds there.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from fires_exp.errors import StageError
+
+log = logging.getLogger("fires_exp.stages")
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artefact:
+    """A finished stage. `reused` is True where it was there already; `seconds` is what making it took."""
+
+    stage: str
+    key: str
+    folder: Path
+    reused: bool
+    seconds: float
+
+
+def make(artifacts: Path, stage: str, depends_on: Mapping[str, Any], build: Callable[[Path], None]) -> Artefact:
+    """The artefact of a stage, built by `build(folder)` unless it is there.
+
+    Two runs that want the same artefact at the same time build it once: the second waits. Raises `StageError` where a finished
+    folder's files are not what was written.
+    """
+    text = json.dumps(depends_on, sort_keys=True, indent=2)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    folder = artifacts / stage / key
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(artifacts / stage / f"{key}.lock")
+    if lock_is_taken(lock):
+        log.info("%s %s is being made by another run; waiting for it", stage, key)
+    with lock:
+        done = folder / "done.json"
+        if done.is_file():
+            seconds = _check(folder, json.loads(done.read_text()))
+            log.info("%s: reusing %s", stage, folder)
+            return Artefact(stage=stage, key=key, folder=folder, reused=True, seconds=seconds)
+        log.info("%s: making %s", stage, folder)
+        write_atomically(folder / "depends_on.json", text + "\n")
+        started = time.perf_counter()
+        build(folder)
+        seconds = time.perf_counter() - started
+        files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
+        write_atomically(done, json.dumps(facts, indent=2) + "\n")
+        log.info("%s: done in %.0f s", stage, seconds)
+        return Artefact(stage=stage, key=key, folder=folder, reused=False, seconds=seconds)
+
+
+def lock_is_taken(lock: FileLock) -> bool:
+    """Whether another process holds the lock right now."""
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except TimeoutError:
+        return True
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _check(folder: Path, done: Mapping[str, Any]) -> float:
+    for name, expected in done["files"].items():
+        path = folder / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise StageError(f"{path} was changed or deleted after the stage had written it; delete {folder}, it is made again")
+    return float(done["seconds"])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache
+def code_hash(*places: str) -> str:
+    """Twelve hex digits that change when the code below these folders or files of the package changes what it does: names,
+    comments' and docstrings' edits leave it alone, since it is taken over the syntax tree without docstrings."""
+    digest = hashlib.sha256()
+    for place in places:
+        root = PACKAGE / place
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                    node.body = node.body[1:]
+            digest.update(f"{path.relative_to(PACKAGE)}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,199 @@
+"""Training a module to the end, whatever happens in between: loggers, checkpoints, going on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from fires_exp.config.schema import Config
+from fires_exp.errors import ConfigError, TrainingError
+from fires_exp.modules.batches import StepLoader
+from fires_exp.modules.training import AdapterModule
+from fires_exp.policy.adapters import parameters_hash, save_adapter
+from fires_exp.stages.artefact import write_atomically
+
+log = logging.getLogger("fires_exp.stages")
+
+METRICS = "metrics.jsonl"
+CHECKPOINT = "last.ckpt"
+ADAPTER = "adapter"
+FACTS = "facts.json"
+
+
+class JsonLinesLogger(Logger):
+    """Every logged step as one line of `metrics.jsonl`; lines of steps that a restart will do again are taken out first."""
+
+    def __init__(self, path: Path, steps_done: int) -> None:
+        super().__init__()
+        self.path = path
+        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < steps_done] if path.is_file() else []
+        write_atomically(path, "".join(line + "\n" for line in kept))
+
+    @property
+    def name(self) -> str:
+        return "jsonl"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """`resolved.yaml` holds them."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": step, **{name: value for name, value in metrics.items() if name != "epoch"}}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class AtomicCheckpoint(Callback):
+    """Saves `last.ckpt` every so many steps: written beside it, then renamed, so that there never is half a file."""
+
+    def __init__(self, folder: Path, every_steps: int) -> None:
+        self.folder = folder
+        self.every_steps = every_steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(pl_module, AdapterModule)
+        if pl_module.steps_done % self.every_steps == 0:
+            temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
+            trainer.save_checkpoint(temporary)
+            temporary.replace(self.folder / CHECKPOINT)
+
+
+def fit(
+    module: AdapterModule,
+    loader: StepLoader[Any],
+    folder: Path,
+    config: Config,
+    *,
+    stage: str,
+    run_folder: Path,
+    checkpoint_every_steps: int,
+    validation: Sequence[Any] | None = None,
+    validate_every_steps: int | None = None,
+) -> None:
+    """Train, going on from the folder's last checkpoint if there is one; leave `adapter/` and `facts.json` in the folder.
+
+    Raises `TrainingError` where the adapter did not change or the frozen weights did.
+    """
+    checkpoint = folder / CHECKPOINT
+    steps_done = _steps_done(checkpoint)
+    if steps_done:
+        log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
+    frozen_before = parameters_hash(module.policy, trainable=False)
+    adapter_before = parameters_hash(module.policy, trainable=True)
+    loggers = build_loggers(config, folder, run_folder, stage, steps_done)
+    callbacks: list[Callback] = [AtomicCheckpoint(folder, checkpoint_every_steps)]
+    if config.trainer.progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10))
+    validating = validation is not None and validate_every_steps is not None
+    trainer = pl.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        deterministic="warn" if config.trainer.deterministic else False,
+        max_epochs=1,
+        logger=loggers,
+        callbacks=callbacks,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=config.trainer.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        limit_val_batches=1.0 if validating else 0,
+        val_check_interval=min(validate_every_steps or len(loader), len(loader)) if validating else None,
+        default_root_dir=folder,
+    )
+    try:
+        trainer.fit(
+            module,
+            train_dataloaders=loader,
+            val_dataloaders=validation if validating else None,
+            ckpt_path=str(checkpoint) if steps_done else None,
+            weights_only=True,
+        )
+    finally:
+        _close(loggers)
+    if module.steps_done != len(loader):
+        raise KeyboardInterrupt
+    adapter_after = parameters_hash(module.policy, trainable=True)
+    if parameters_hash(module.policy, trainable=False) != frozen_before:
+        raise TrainingError(f"{stage} changed weights that it must not change: a defect in the set-up")
+    if adapter_after == adapter_before:
+        raise TrainingError(f"{stage} changed nothing in {len(loader)} steps; is the learning rate too small?")
+    save_adapter(module.policy, folder / ADAPTER)
+    facts = {
+        "steps": len(loader),
+        "trainable_parameters": module.trainable_count,
+        "adapter_sha256": adapter_after,
+        "frozen_sha256": frozen_before,
+    }
+    write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+    checkpoint.unlink(missing_ok=True)
+
+
+def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, steps_done: int) -> list[Logger]:
+    """metrics.jsonl in the stage's folder, and the configured logger in the run's."""
+    loggers: list[Logger] = [JsonLinesLogger(folder / METRICS, steps_done)]
+    place = run_folder / "logs"
+    place.mkdir(parents=True, exist_ok=True)
+    name = config.logger.name
+    try:
+        if name == "csv":
+            loggers.append(CSVLogger(place, name=stage, version="csv"))
+        elif name == "tensorboard":
+            loggers.append(TensorBoardLogger(place, name=stage, version="tensorboard"))
+        elif name == "wandb":
+            if config.logger.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
+                raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
+            loggers.append(
+                WandbLogger(
+                    project=config.logger.project,
+                    entity=config.logger.entity,
+                    group=config.name,
+                    job_type=stage,
+                    name=f"{config.name}-{stage}-{run_folder.name}",
+                    save_dir=place,
+                    offline=config.logger.wandb_mode == "offline",
+                )
+            )
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"logger={name} needs a package that is not installed: pip install fires-exp[{name}] ({error})") from None
+    return loggers
+
+
+def log_table(loggers: Sequence[Logger], name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+    """A table of texts and numbers to the loggers that can show one."""
+    if not rows:
+        return
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_table(name, columns=list(rows[0]), data=[list(row.values()) for row in rows], step=step)
+        elif isinstance(logger, TensorBoardLogger):
+            lines = ["|".join(rows[0]), "|".join("---" for _ in rows[0])]
+            lines += ["|".join(str(value).replace("\n", "<br>").replace("|", "\\|") for value in row.values()) for row in rows]
+            logger.experiment.add_text(name, "\n".join(lines), step)
+
+
+def _steps_done(checkpoint: Path) -> int:
+    if not checkpoint.is_file():
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["steps_done"])
+
+
+def _close(loggers: Sequence[Logger]) -> None:
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish(quiet=True)

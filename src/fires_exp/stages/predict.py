@@ -1,0 +1,84 @@
+"""Answers to a split as a stage: one JSON line an instance. A killed run goes on after the last whole batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fires_exp.data.records import SupportExample
+from fires_exp.modules.training import chunks
+from fires_exp.policy.sampling import sample_completions, stream_seed
+from fires_exp.stages.artefact import Artefact, code_hash
+from fires_exp.stages.fit import ADAPTER
+from fires_exp.stages.workspace import MODEL_CODE, Workspace
+from fires_exp.thinking.tags import parse_completion
+
+PREDICTIONS = "predictions.jsonl"
+
+
+def make_predictions(work: Workspace, adapters: Sequence[Artefact]) -> Artefact:
+    """What the policy with these adapters folded in answers to the test instances."""
+    config = work.config.predict
+    examples = work.test_examples
+    depends_on = {
+        **work.model_inputs(),
+        "examples": work.identity(examples, work.test_dataset),
+        "adapters": [adapter.key for adapter in adapters],
+        "predict": asdict(config),
+        "code": code_hash(*MODEL_CODE, "stages/predict.py"),
+    }
+
+    def build(folder: Path) -> None:
+        path = folder / PREDICTIONS
+        done = _keep_whole_batches(path, config.batch_size)
+        policy = work.policy([adapter.folder / ADAPTER for adapter in adapters])
+        encode = work.encode(policy.processor, work.test_dataset)
+        rest = examples[done:]
+        bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
+        with bar, path.open("a", encoding="utf-8") as file:
+            for batch in chunks(rest, config.batch_size):
+                seeds = [[stream_seed(work.config.seed, "predict", example.id)] for example in batch]
+                answers = sample_completions(policy, [encode(example) for example in batch], config.decoding, seeds)
+                for example, (answer,) in zip(batch, answers, strict=True):
+                    row = prediction_row(work, example, answer.text, answer.finish_reason)
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                file.flush()
+                bar.update(len(batch))
+
+    return work.make("predictions", depends_on, build)
+
+
+def prediction_row(work: Workspace, example: SupportExample, completion: str, finish_reason: str) -> dict[str, Any]:
+    """One prediction: `completion` as it was written, and what was read out of it."""
+    parsed = parse_completion(completion, work.plan)
+    return {
+        "id": example.id,
+        "completion": completion,
+        "thought": parsed.thought,
+        "response": parsed.response,
+        "well_formed": parsed.well_formed,
+        "finish_reason": finish_reason,
+        "context": example.last_seeker_text,
+        "reference_response": example.reference_response,
+    }
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a predictions artefact."""
+    with (folder / PREDICTIONS).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _keep_whole_batches(path: Path, batch_size: int) -> int:
+    """Cut a file that a killed run left to its last whole batch; how many instances it answers."""
+    if not path.is_file():
+        return 0
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    whole = len(lines) // batch_size * batch_size
+    path.write_text("".join(lines[:whole]), encoding="utf-8")
+    return whole

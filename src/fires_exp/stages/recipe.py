@@ -1,0 +1,137 @@
+"""A run from its configuration to its folder: which stages, in what order, and what they leave in the run folder.
+
+    resolved.yaml      the configuration             metrics.jsonl   every logged step of every stage
+    run.json           commit, versions, timings     metrics.json    the final table
+    predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
+    thoughts.jsonl     the thoughts learned from     bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
+    report.html        all of it on one page         log.txt
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fires_exp.config.schema import Config
+from fires_exp.metrics.responses import MetricRow, rows_as_json
+from fires_exp.metrics.thoughts import aspect_shares
+from fires_exp.report.page import write_page
+from fires_exp.report.run_record import RunRecord
+from fires_exp.report.tables import metrics_table
+from fires_exp.rewards.total import check_reward
+from fires_exp.stages.artefact import Artefact, write_atomically
+from fires_exp.stages.evaluate import evaluate
+from fires_exp.stages.fit import FACTS, METRICS
+from fires_exp.stages.grpo import COMPLETIONS, make_grpo
+from fires_exp.stages.inspect import inspect
+from fires_exp.stages.predict import PREDICTIONS, make_predictions
+from fires_exp.stages.sft import CANARY, make_sft
+from fires_exp.stages.synthesise import BANK, make_thoughts
+from fires_exp.stages.workspace import Workspace
+from fires_exp.thinking.bank import read_bank
+
+log = logging.getLogger("fires_exp.stages")
+
+
+def run_recipe(config: Config, run_folder: Path) -> None:
+    """Run the recipe's stages, reuse those that are there, write the run folder."""
+    record = RunRecord.start(run_folder, config)
+    work = Workspace(config, run_folder)
+    try:
+        _check_before_start(config)
+        _run(work, run_folder)
+    except BaseException as error:
+        record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
+        raise
+    record.finish(work.made, status="finished")
+    if config.recipe.policies:
+        page = write_page(run_folder)
+        log.info("report: %s", page)
+
+
+def _check_before_start(config: Config) -> None:
+    """What would stop the run later stops it now."""
+    if "grpo" in config.recipe.stages:
+        check_reward(config.reward, has_scorer=False)
+
+
+def _run(work: Workspace, run_folder: Path) -> None:
+    stages = work.config.recipe.stages
+    thoughts = sft = grpo = None
+    _write_bad_rows(work, run_folder)
+    if "inspect" in stages:
+        print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
+    if work.plan.thinks and ("synthesise" in stages or "sft" in stages):
+        thoughts = make_thoughts(work)
+        shutil.copyfile(thoughts.folder / BANK, run_folder / BANK)
+    if "sft" in stages:
+        sft = make_sft(work, thoughts)
+        _say_canary(sft)
+    if "grpo" in stages:
+        grpo = make_grpo(work, sft)
+        if (grpo.folder / COMPLETIONS).is_file():
+            shutil.copyfile(grpo.folder / COMPLETIONS, run_folder / COMPLETIONS)
+    _write_steps(run_folder, [artefact for artefact in (sft, grpo) if artefact])
+    if "evaluate" in stages:
+        adapters = {"zero_shot": [], "sft": [sft], "grpo": [sft, grpo]}
+        table = {
+            policy: _score(work, run_folder, policy, [adapter for adapter in adapters[policy] if adapter is not None])
+            for policy in work.config.recipe.policies
+        }
+        _write_table(work, run_folder, table, thoughts)
+        print(metrics_table({policy: rows_as_json(rows) for policy, rows in table.items()}))
+
+
+def _score(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> list[MetricRow]:
+    log.info("answering as %s", policy)
+    predictions = make_predictions(work, adapters)
+    (run_folder / "predictions").mkdir(exist_ok=True)
+    shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
+    return evaluate(predictions)
+
+
+def _write_table(work: Workspace, run_folder: Path, table: dict[str, list[MetricRow]], thoughts: Artefact | None) -> None:
+    facts: dict[str, Any] = {
+        "name": work.config.name,
+        "dataset": work.test_dataset.name,
+        "split": work.config.predict.split,
+        "instances": len(work.test_examples),
+        "backbone": work.config.backbone.name,
+        "reward": work.config.reward.name,
+        "policies": {policy: rows_as_json(rows) for policy, rows in table.items()},
+    }
+    if thoughts is not None:
+        bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
+        facts["teacher"] = work.config.teacher.name
+        facts["teacher_aspect_shares"] = {aspect.value: shares for aspect, shares in aspect_shares(bank).items()}
+    write_atomically(run_folder / "metrics.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_steps(run_folder: Path, artefacts: Sequence[Artefact]) -> None:
+    """The stages' metrics.jsonl one after the other, each line with its stage: a reused stage's curve is in every run's folder."""
+    with (run_folder / METRICS).open("w", encoding="utf-8") as file:
+        for artefact in artefacts:
+            for line in (artefact.folder / METRICS).read_text(encoding="utf-8").splitlines():
+                file.write(json.dumps({"stage": artefact.stage, **json.loads(line)}) + "\n")
+
+
+def _say_canary(sft: Artefact) -> None:
+    facts = json.loads((sft.folder / FACTS).read_text())
+    log.info("sft trained %s parameters in %d steps", f"{facts['trainable_parameters']:,}", facts["steps"])
+    canary = json.loads((sft.folder / CANARY).read_text())
+    if canary is None:
+        log.info("picture canary: no two instances with frames of one size, nothing to swap")
+    elif sft.reused:
+        log.info("picture canary (when it was trained): swapped frames changed log-probabilities by %.4f nats a token", canary["nats_per_token"])
+
+
+def _write_bad_rows(work: Workspace, run_folder: Path) -> None:
+    rows = (*work.dataset.bad_rows, *(work.test_dataset.bad_rows if work.config.test_dataset else ()))
+    if rows:
+        log.info("%d bad rows were left out; they are listed in %s", len(rows), run_folder / "bad_rows.jsonl")
+        lines = [{"file": str(row.file), "line": row.line, "problem": row.problem, "remedy": row.remedy} for row in rows]
+        write_atomically(run_folder / "bad_rows.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -1,0 +1,87 @@
+"""The cold start as a stage: thoughts and references in, an adapter out."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from fires_exp.data.records import SupportExample
+from fires_exp.modules.batches import StepLoader, step_plan
+from fires_exp.modules.sft import SftItem, SftModule
+from fires_exp.policy.adapters import add_adapter
+from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
+from fires_exp.stages.canaries import picture_canary
+from fires_exp.stages.fit import fit
+from fires_exp.stages.synthesise import BANK
+from fires_exp.stages.workspace import MODEL_CODE, Workspace
+from fires_exp.thinking.bank import read_bank
+from fires_exp.thinking.tags import render_completion
+
+CANARY = "picture_canary.json"
+
+
+def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
+    """The cold start's adapter; without thoughts (plan `none`) the response alone is learned."""
+    config = work.config.sft
+    examples = drawn_fraction(work.examples("train"), config.fraction, work.config.seed)
+    validation = work.dataset.examples["val"] if config.validate_every_steps is not None else ()
+    settings = asdict(config)
+    del settings["checkpoint_every_steps"]
+    depends_on = {
+        **work.model_inputs(),
+        "examples": work.identity((*examples, *validation), work.dataset),
+        "thoughts": thoughts.key if thoughts else None,
+        "sft": settings,
+        "code": code_hash(*MODEL_CODE, "modules/batches.py", "modules/training.py", "modules/sft.py", "stages/sft.py", "stages/fit.py"),
+    }
+
+    def build(folder: Path) -> None:
+        policy = work.policy([])
+        add_adapter(policy, config.lora, work.config.seed)
+        if config.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        bank = read_bank(thoughts.folder / BANK) if thoughts else {}
+        encode = work.encode(policy.processor, work.dataset)
+        tokens = work.completion_ids(policy)
+
+        def completion(example: SupportExample) -> Tensor:
+            thought = bank[example.id].thought.text if bank else ""
+            return tokens(render_completion(thought, example.reference_response, work.plan))
+
+        def item(example: SupportExample) -> SftItem:
+            return SftItem(prompt=encode(example), completion_ids=completion(example))
+
+        plan = step_plan(
+            len(examples),
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            max_steps=config.max_steps,
+            seed=work.config.seed,
+        )
+        module = SftModule(policy, config, total_updates=len(plan), seed=work.config.seed)
+        fit(
+            module,
+            StepLoader(plan, lambda index: item(examples[index])),
+            folder,
+            work.config,
+            stage="sft",
+            run_folder=work.run_folder,
+            checkpoint_every_steps=config.checkpoint_every_steps,
+            validation=[[item(example)] for example in validation] if validation else None,
+            validate_every_steps=config.validate_every_steps,
+        )
+        canary = picture_canary(policy, examples, encode, completion)
+        write_atomically(folder / CANARY, json.dumps(canary) + "\n")
+
+    return work.make("sft", depends_on, build)
+
+
+def drawn_fraction(examples: tuple[SupportExample, ...], fraction: float, seed: int) -> tuple[SupportExample, ...]:
+    """A seeded draw of `fraction` of the instances, at least one, in the corpus's order; a larger draw holds the smaller."""
+    order = list(range(len(examples)))
+    random.Random(f"{seed}/fraction").shuffle(order)  # noqa: S311
+    return tuple(examples[index] for index in sorted(order[: max(1, round(fraction * len(examples)))]))

@@ -1,0 +1,40 @@
+"""The four aspects that a thought may name, and the plans that say which of them it names (paper, 3.2 and 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+PlanKind = Literal["flexible", "fixed", "free", "none"]
+
+
+class Aspect(StrEnum):
+    """One aspect; the value is its key in files, `label` its name in a thought. Members stand in the paper's order."""
+
+    VISUAL_SCENE = "visual_scene"
+    EMOTION = "emotion"
+    SITUATION = "situation"
+    RESPONSE_STRATEGY = "response_strategy"
+
+    @property
+    def label(self) -> str:
+        return self.value.replace("_", " ").title()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThinkingPlan:
+    """What a thought is made of.
+
+    - `flexible`: those of `aspects` that help this reply, the others left out
+    - `fixed`: each of `aspects`, always
+    - `free`: prose that names no aspect (w/o All); `aspects` is empty
+    - `none`: no thought at all, the completion is the response; `aspects` is empty
+    """
+
+    kind: PlanKind
+    aspects: tuple[Aspect, ...]
+
+    @property
+    def thinks(self) -> bool:
+        return self.kind != "none"

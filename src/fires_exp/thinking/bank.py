@@ -1,0 +1,77 @@
+"""Thoughts on disk: one JSON line a thought, with who made it, how and when.
+
+    {"example_id": "mesc-0-1", "plan": "flexible", "teacher": "annotations", "prompt_hash": "…", "created": "2026-01-31T12:00:00+00:00",
+     "aspects": {"emotion": "sadness", "response_strategy": "I should …"}, "prose": ""}
+
+A bank may have been written elsewhere, by hand or by a model: reading checks every line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fires_exp.errors import DataError
+from fires_exp.thinking.aspects import Aspect
+from fires_exp.thinking.thought import Thought
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BankedThought:
+    """A thought with its provenance. `prompt_hash` names the instructions that the teacher followed."""
+
+    example_id: str
+    plan: str
+    teacher: str
+    prompt_hash: str
+    created: str
+    thought: Thought
+
+
+def write_bank(path: Path, thoughts: Iterable[BankedThought]) -> int:
+    """Write a bank and return how many thoughts it holds."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for banked in thoughts:
+            row = {
+                "example_id": banked.example_id,
+                "plan": banked.plan,
+                "teacher": banked.teacher,
+                "prompt_hash": banked.prompt_hash,
+                "created": banked.created,
+                "aspects": {aspect.value: text for aspect, text in banked.thought.aspects.items()},
+                "prose": banked.thought.prose,
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_bank(path: Path) -> dict[str, BankedThought]:
+    """The thoughts of a bank by example id. Raises `DataError` that names the line."""
+    thoughts: dict[str, BankedThought] = {}
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+                banked = BankedThought(
+                    example_id=str(row["example_id"]),
+                    plan=str(row["plan"]),
+                    teacher=str(row["teacher"]),
+                    prompt_hash=str(row["prompt_hash"]),
+                    created=str(row["created"]),
+                    thought=Thought(
+                        aspects={Aspect(key): str(text) for key, text in row["aspects"].items()}, prose=str(row["prose"])
+                    ),
+                )
+            except KeyError as error:
+                raise DataError(f"{where}: the thought lacks the key {error}; add it or delete the line") from None
+            except (ValueError, AttributeError, TypeError) as error:
+                raise DataError(f"{where}: not a thought ({error}); mend or delete the line") from None
+            if banked.example_id in thoughts:
+                raise DataError(f"{where}: a second thought for {banked.example_id}; delete one of them")
+            thoughts[banked.example_id] = banked
+    return thoughts

@@ -1,0 +1,57 @@
+"""The form of a completion: `<think> … </think><response> … </response>` (paper, 3.4.3), or the bare response where a plan
+does not think.
+
+`parse_completion` is strict about the form and still finds a response in a malformed completion, so that metrics can read
+what a model said; a reward looks at `well_formed` first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fires_exp.thinking.aspects import ThinkingPlan
+
+TAGS = ("<think>", "</think>", "<response>", "</response>")
+
+_ANY_TAG = re.compile("|".join(map(re.escape, TAGS)))
+_FORM = re.compile(r"\s*<think>(?P<thought>.*?)</think>\s*<response>(?P<response>.*?)</response>\s*", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParsedCompletion:
+    """`thought` is empty where there is none. `response` of a malformed completion is what is left of it for a reader."""
+
+    thought: str
+    response: str
+    well_formed: bool
+
+
+def render_completion(thought: str, response: str, plan: ThinkingPlan) -> str:
+    """The text that a model learns to write."""
+    return f"<think>\n{thought}\n</think>\n<response>{response}</response>" if plan.thinks else response
+
+
+def parse_completion(text: str, plan: ThinkingPlan) -> ParsedCompletion:
+    """Well-formed is: each tag once, in order, nothing but white space around them, and neither thought nor response empty.
+    Without thinking it is: some text and no tag."""
+    form = _FORM.fullmatch(text)
+    if plan.thinks and form is not None:
+        thought, response = form["thought"].strip(), form["response"].strip()
+        if thought and response and not _ANY_TAG.search(thought) and not _ANY_TAG.search(response):
+            return ParsedCompletion(thought=thought, response=response, well_formed=True)
+    if not plan.thinks and text.strip() and not _ANY_TAG.search(text):
+        return ParsedCompletion(thought="", response=text.strip(), well_formed=True)
+    return _salvage(text)
+
+
+def _salvage(text: str) -> ParsedCompletion:
+    """What follows the last `<response>`, else what follows the last `</think>`, else everything outside an open thought."""
+    thought, response = "", text
+    if "<response>" in text:
+        thought, response = text.rsplit("<response>", 1)
+    elif "</think>" in text:
+        thought, response = text.rsplit("</think>", 1)
+    elif "<think>" in text:
+        response, thought = text.split("<think>", 1)
+    return ParsedCompletion(thought=_ANY_TAG.sub(" ", thought).strip(), response=_ANY_TAG.sub(" ", response).strip(), well_formed=False)

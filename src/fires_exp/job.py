@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         _log_to(run_folder)
         from fires_exp.stages.recipe import run_recipe
 
+        for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
+            logging.getLogger(library).setLevel(logging.WARNING)
         run_recipe(config, run_folder)
     except FiresError as error:
         print(f"fires_exp: {error}", file=sys.stderr)
@@ -58,8 +60,6 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for module in ("pytorch_lightning", "transformers", "torch", "lightning_fabric"):
         warnings.filterwarnings("ignore", module=module)
 

@@ -127,6 +127,8 @@ def video_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_audio_only(root / "audio_only.mp4")
     whole = (root / "S01E01.mp4").read_bytes()
     (root / "truncated.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    start, end = whole.index(b"mdat") + 4, len(whole)
+    (root / "damaged.mp4").write_bytes(whole[: start + 900] + b"\xff" * (end - start - 900))
     (root / "garbage.mp4").write_bytes(bytes(range(256)) * 20)
     (root / "empty.mp4").write_bytes(b"")
     (root / "folder.mp4").mkdir()

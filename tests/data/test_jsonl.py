@@ -3,12 +3,12 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fires_exp.data import jsonl
 from fires_exp.data.bad_rows import RowProblems
 from fires_exp.data.jsonl import read_jsonl
 from fires_exp.data.records import Clip, Utterance
@@ -103,7 +103,10 @@ def test_turns_of_one_speaker_are_merged_and_the_thought_stands_on_the_first(tmp
         (changed("turns", 0, "end_seconds", to=float("nan")), "turn 1: end_seconds nan is not a number of seconds"),
         (changed("turns", 0, "end_seconds", to=10**400), "turn 1: end_seconds 1000"),
         (changed("turns", 0, "thought", to={"emotion": "sad"}), "turn 1 is the seeker's and has a thought"),
-        (changed("turns", 1, "thought", to={"mood": "sad"}), "thought of turn 2 has unknown key 'mood'; the keys are visual_scene"),
+        (
+            changed("turns", 1, "thought", to={"mood": "sad"}),
+            "thought of turn 2 has unknown key 'mood'; the keys are visual_scene",
+        ),
         (changed("turns", 1, "thought", to="sad"), "thought of turn 2 is 'sad'; write an object with visual_scene"),
     ],
 )
@@ -144,16 +147,13 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_example_in_the_documentation_can_be_read(tmp_path: Path) -> None:
-    from fires_exp.data import jsonl
-
     documentation = jsonl.__doc__ or ""
     example = documentation[documentation.index("{") : documentation.index("}}]}") + 4]
     (talk,) = read_jsonl(write(tmp_path / "a.jsonl", json.loads(example)), problems=RowProblems("error"))
     assert talk.notes[1]["response_strategy"] == "I should ask."
 
 
-def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", TALK, changed("id", to="second"))
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
-    reads: Callable[..., Any] = read_jsonl
-    assert [talk.id for talk in reads(file, problems=RowProblems("error"))] == ["talk-7", "second"]
+    assert [talk.id for talk in read_jsonl(file, problems=RowProblems("error"))] == ["talk-7", "second"]

@@ -34,7 +34,7 @@ class FrameReader:
         self._video_root = video_root
         self._cache = FrameCache(cache_folder)
         self._open_videos = OpenVideos(_VIDEOS_KEPT_OPEN)
-        self._never_opens: set[str] = set()
+        self._never_opens: dict[str, str] = {}
         self.problems: dict[str, str] = {}
 
     def frames_of(self, example: SupportExample) -> list[list[Image.Image]]:
@@ -72,19 +72,28 @@ class FrameReader:
         identity = video_identity(path)
         if identity is None:
             raise FrameError(f"no such file in {root}")
-        if clip.video in self._never_opens:
-            raise FrameError(self.problems[clip.video])
         key = self._key(clip, identity, share)
         cached = self._cache.read(key)
         if cached is not None:
             return cached
+        video = self._opened(clip.video, path, identity)
+        indices = self._indices(video, clip, share)
         try:
-            video = self._open_videos.get(path, identity)
+            frames = video.frames(indices)
         except FrameError:
-            self._never_opens.add(clip.video)
+            self._open_videos.drop(path, identity)
             raise
-        frames = video.frames(self._indices(video, clip, share))
         return self._cache.write(key, [scaled_down(frame, self._config.max_pixels) for frame in frames])
+
+    def _opened(self, name: str, path: Path, identity: tuple[int, int]) -> Video:
+        """A video that failed to open is not tried again: finding out may take reading the whole file."""
+        if name in self._never_opens:
+            raise FrameError(self._never_opens[name])
+        try:
+            return self._open_videos.get(path, identity)
+        except FrameError as error:
+            self._never_opens[name] = str(error)
+            raise
 
     def _indices(self, video: Video, clip: Clip, share: int) -> list[int]:
         start = max(0.0, clip.start_seconds)

@@ -65,7 +65,9 @@ def _read_splits(path: Path) -> dict[int, Split]:
     splits: dict[int, Split] = {}
     for split in SPLITS:
         ids = listed.get(split, [])
-        for dialogue in ids if isinstance(ids, list) else [ids]:
+        if not isinstance(ids, list):
+            raise DataError(f"{path.name}: {split} is {shown(ids)}; write {shape}")
+        for dialogue in ids:
             if type(dialogue) is not int:
                 raise DataError(f"{path.name}: {split} has {shown(dialogue)}, which is not a Dialogue_ID; write {shape}")
             if dialogue in splits:

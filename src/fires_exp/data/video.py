@@ -65,6 +65,10 @@ class OpenVideos:
             self._videos.popitem(last=False)
         return video
 
+    def drop(self, path: Path, identity: object) -> None:
+        """Close a video: after an error its decoder promises nothing."""
+        self._videos.pop((path, identity), None)
+
     def __reduce__(self) -> tuple[type[OpenVideos], tuple[int]]:
         return OpenVideos, (self._capacity,)  # a copy in another process starts with none open
 
@@ -72,4 +76,4 @@ class OpenVideos:
 def _reason(error: Exception) -> str:
     """The first line of what decord says, without the time and place in its own source."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return re.sub(r"^\[[\d:]+\] \S+: ", "", first)
+    return re.sub(r"^(\[[\d:]+\] \S+: )+", "", first)

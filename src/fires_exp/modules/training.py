@@ -50,6 +50,7 @@ class AdapterModule(pl.LightningModule):
         self.total_updates = total_updates
         self.seed = seed
         self.steps_done = 0
+        self.had_gradient = False
         self.trainable_count = check_trainable(policy, lora)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -67,6 +68,10 @@ class AdapterModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Batches are records; `ModelInputs.to` moves a micro-batch when it is its turn."""
+        return batch
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout depends on the step alone, so that a run that goes on draws what an uninterrupted one draws
         torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done))
@@ -78,6 +83,7 @@ class AdapterModule(pl.LightningModule):
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
         self.check_finite(norm, "the gradient", instances)
+        self.had_gradient |= float(norm) > 0
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
@@ -100,6 +106,8 @@ class AdapterModule(pl.LightningModule):
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trainable}
         checkpoint["steps_done"] = self.steps_done
+        checkpoint["had_gradient"] = self.had_gradient
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = int(checkpoint["steps_done"])
+        self.had_gradient = bool(checkpoint["had_gradient"])

@@ -71,6 +71,21 @@ class AtomicCheckpoint(Callback):
             temporary.replace(self.folder / CHECKPOINT)
 
 
+class StageBar(TQDMProgressBar):
+    """One bar for the whole stage, under the stage's name."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 10)
+        self.stage = stage
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        super().on_train_epoch_start(trainer, *args)
+        self.train_progress_bar.set_description(self.stage)
+
+    def get_metrics(self, *args: Any) -> dict[str, Any]:
+        return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
 def fit(
     module: AdapterModule,
     loader: StepLoader[Any],
@@ -96,7 +111,7 @@ def fit(
     loggers = build_loggers(config, folder, run_folder, stage, steps_done)
     callbacks: list[Callback] = [AtomicCheckpoint(folder, checkpoint_every_steps)]
     if config.trainer.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 10))
+        callbacks.append(StageBar(stage))
     validating = validation is not None and validate_every_steps is not None
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
@@ -130,8 +145,10 @@ def fit(
     adapter_after = parameters_hash(module.policy, trainable=True)
     if parameters_hash(module.policy, trainable=False) != frozen_before:
         raise TrainingError(f"{stage} changed weights that it must not change: a defect in the set-up")
-    if adapter_after == adapter_before:
-        raise TrainingError(f"{stage} changed nothing in {len(loader)} steps; is the learning rate too small?")
+    if not module.had_gradient:
+        log.warning("%s: no step had a gradient, so nothing was learned: every group's rewards were equal", stage)
+    elif adapter_after == adapter_before:
+        raise TrainingError(f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up")
     save_adapter(module.policy, folder / ADAPTER)
     facts = {
         "steps": len(loader),

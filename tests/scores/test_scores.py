@@ -1,0 +1,50 @@
+"""Scores against hand-computed numbers and against libraries."""
+
+import random
+
+import pytest
+from rouge_score.rouge_scorer import RougeScorer
+
+from fires_exp.scores.bleu import bleu_2
+from fires_exp.scores.distinct import distinct_corpus, distinct_per_response
+from fires_exp.scores.rouge import lcs_length, rouge_l_f, rouge_l_f1
+from fires_exp.scores.tokens import words
+
+
+def test_reward_rouge_is_that_of_rouge_score():
+    scorer = RougeScorer(["rougeL"], use_stemmer=False)
+    generator = random.Random(0)
+    vocabulary = ["you", "feel", "What", "happened?", "I'm", "sorry,", "that", "…"]
+    for _ in range(200):
+        reference, response = (" ".join(generator.choices(vocabulary, k=generator.randint(0, 9))) for _ in range(2))
+        assert rouge_l_f1(reference, response) == scorer.score(reference, response)["rougeL"].fmeasure
+
+
+def test_metric_rouge_by_hand():
+    # "so how do you feel ?" against "how do you feel ?": LCS 5, precision 5/5, recall 5/6
+    precision, recall = 1.0, 5 / 6
+    expected = (1 + 1.2**2) * precision * recall / (recall + 1.2**2 * precision)
+    assert rouge_l_f("So how do you feel?", "How do you feel?") == pytest.approx(expected)
+    assert rouge_l_f("yes", "no") == 0.0
+    assert rouge_l_f("yes", "") == 0.0
+
+
+def test_lcs_skips_over_what_does_not_match():
+    assert lcs_length("abcbdab", "bdcaba") == 4
+
+
+def test_words_are_lower_case_and_sentences_are_split_first():
+    assert words("I'm fine. Really.") == ("i", "'m", "fine", ".", "really", ".")
+
+
+def test_bleu_2_by_hand():
+    # unigrams 3/4, bigrams 2/3, no brevity penalty: sqrt(3/4 * 2/3)
+    assert bleu_2(["how are you"], ["how are you today"]) == pytest.approx((0.75 * 2 / 3) ** 0.5)
+
+
+def test_distinct_counts_over_the_corpus_or_a_response():
+    responses = ["a b c a b c", "a b"]
+    # trigrams: abc bca cab abc -> 3 different of 4; the short response counts 0 in the mean
+    assert distinct_corpus(responses, 3) == pytest.approx(3 / 4)
+    assert distinct_per_response(responses, 3) == pytest.approx(3 / 8)
+    assert distinct_corpus(["a"], 3) == 0.0

@@ -1,0 +1,52 @@
+"""Fixtures that several folders share: the tiny random backbone, instances and pictures made here, the real data if it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from making import FLEXIBLE, TARGETS
+
+from fires_exp.config.schema import BackboneConfig, LoraConfig
+from fires_exp.policy.backbone import build_policy
+from fires_exp.prompts.processor import PromptEncoder
+
+@pytest.fixture(scope="session")
+def cache():
+    """The cache that runs use too: backbones are built once."""
+    return Path(os.environ.get("FIRES_EXP_CACHE", Path.home() / ".cache" / "fires_exp"))
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    return BackboneConfig(name="tiny", source="tiny", path=None, revision=None, dtype="float32", attention="sdpa")
+
+
+@pytest.fixture
+def tiny(tiny_config, cache):
+    """A fresh tiny policy."""
+    return build_policy(tiny_config, cache, torch.device("cpu"))
+
+
+@pytest.fixture
+def lora():
+    return LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules=TARGETS, train_vision=False)
+
+
+@pytest.fixture
+def encoder(tiny):
+    return PromptEncoder(tiny.processor, FLEXIBLE, max_tokens=1000)
+
+
+@pytest.fixture
+def real_data():
+    """The folder with research corpora beside the project, or FIRES_EXP_DATA; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("FIRES_EXP_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real corpora are not at {folder}; set FIRES_EXP_DATA to their folder")
+    return folder

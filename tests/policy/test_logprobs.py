@@ -1,0 +1,98 @@
+"""What a policy says of a completion depends on prompt, pictures and completion, and on nothing else."""
+
+import pytest
+import torch
+from making import SAMPLING, face, make_example
+
+from fires_exp.policy.adapters import add_adapter
+from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.policy.sampling import sample_completions, stream_seed
+from fires_exp.prompts.collate import collate
+from fires_exp.stages.canaries import picture_effect, swap_frames
+
+
+@pytest.fixture
+def prompts(encoder):
+    long = make_example("long", ["I lost my job.", "I am sorry. Since when?", "A week, and nobody knows yet."])
+    return [
+        encoder.encode(make_example("short"), [[]]),
+        encoder.encode(make_example("seen"), [[face("red"), face("blue", 168)]]),
+        encoder.encode(long, [[], [], [face("green")]]),
+    ]
+
+
+@pytest.fixture
+def completions(encoder):
+    return [encoder.completion_ids(text) for text in ("Hi.", "<think>\nEmotion: sad\n</think>\n<response>Oh no.</response>", "Tell me more.")]
+
+
+def logprobs_of(policy, prompts, completions):
+    inputs = collate(prompts, completions, pad_id=policy.pad_id)
+    scored = completion_logprobs(policy, inputs, temperature=1.0).logprobs_BC
+    return [row[: len(ids)] for row, ids in zip(scored, completions, strict=True)]
+
+
+def test_padding_image_count_and_batch_composition_change_nothing(tiny, prompts, completions):
+    together = logprobs_of(tiny, prompts, completions)
+    for place in range(3):
+        (alone,) = logprobs_of(tiny, [prompts[place]], [completions[place]])
+        torch.testing.assert_close(together[place], alone, atol=1e-5, rtol=0)
+    backwards = logprobs_of(tiny, prompts[::-1], completions[::-1])[::-1]
+    for one, other in zip(together, backwards, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_log_probabilities_are_those_of_the_plain_model_run_on_one_sequence(tiny, prompts, completions):
+    prompt, completion = prompts[2], completions[2]
+    ids = torch.cat([prompt.prompt_ids, completion])[None]
+    types = torch.cat([prompt.token_types, torch.zeros_like(completion)])[None]
+    with torch.no_grad():
+        logits = tiny.qwen(
+            input_ids=ids,
+            mm_token_type_ids=types,
+            pixel_values=prompt.pixel_values,
+            image_grid_thw=prompt.image_grid_thw,
+        ).logits[0, len(prompt.prompt_ids) - 1 : -1]
+    expected = torch.log_softmax(logits.masked_fill(tiny.suppressed_V, float("-inf")), -1).gather(-1, completion[:, None])[:, 0]
+    torch.testing.assert_close(logprobs_of(tiny, [prompt], [completion])[0], expected, atol=1e-5, rtol=0)
+
+
+def test_what_sampling_saw_is_what_scoring_computes(tiny, prompts):
+    seeds = [[stream_seed(prompt.example.id, place) for place in range(4)] for prompt in prompts]
+    groups = sample_completions(tiny, prompts, SAMPLING, seeds)
+    rows = [(prompt, completion) for prompt, group in zip(prompts, groups, strict=True) for completion in group]
+    inputs = collate([prompt for prompt, _ in rows], [completion.ids for _, completion in rows], pad_id=tiny.pad_id)
+    scored = completion_logprobs(tiny, inputs, SAMPLING.temperature).logprobs_BC
+    for row, (_, completion) in zip(scored, rows, strict=True):
+        torch.testing.assert_close(row[: len(completion.ids)], completion.logprobs, atol=1e-4, rtol=0)
+
+
+def test_swapped_frames_change_log_probabilities(tiny, encoder, completions):
+    first = encoder.encode(make_example("first"), [[face("red")]])
+    second = encoder.encode(make_example("second"), [[face("blue")]])
+    assert picture_effect(tiny, first, swap_frames(first, second), completions[1]) > 1e-4
+    assert picture_effect(tiny, first, first, completions[1]) == 0.0
+
+
+def test_frames_of_other_sizes_are_not_swapped(encoder):
+    first = encoder.encode(make_example("first"), [[face("red")]])
+    assert swap_frames(first, encoder.encode(make_example("second"), [[face("blue", 168)]])) is None
+    assert swap_frames(encoder.encode(make_example("third"), [[]]), first) is None
+
+
+def test_entropy_of_a_known_distribution(tiny, prompts, completions):
+    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
+    scored = completion_logprobs(tiny, inputs, temperature=1e6)
+    allowed = int((~tiny.suppressed_V).sum())
+    mask = inputs.completion_mask
+    torch.testing.assert_close(scored.entropy_BC[mask], torch.full((int(mask.sum()),), allowed).float().log(), atol=1e-3, rtol=0)
+    assert not scored.entropy_BC[~mask].any()
+
+
+def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):
+    add_adapter(tiny, lora, seed=0)
+    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    touched = {name for name, parameter in tiny.named_parameters() if parameter.grad is not None}
+    assert touched
+    assert all("lora_" in name for name in touched)

@@ -1,0 +1,103 @@
+"""Sampling draws from the model's distribution, from a stream that belongs to the prompt."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from making import SAMPLING, face, make_example
+
+from fires_exp.policy.sampling import draw_top_p, sample_completions, stream_seed
+
+
+@pytest.fixture
+def prompts(encoder):
+    return [
+        encoder.encode(make_example("one"), [[face("red")]]),
+        encoder.encode(make_example("two", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[], [], []]),
+    ]
+
+
+def sample(policy, prompts, config=SAMPLING, generations=3, seed=0):
+    seeds = [[stream_seed(seed, prompt.example.id, place) for place in range(generations)] for prompt in prompts]
+    return sample_completions(policy, prompts, config, seeds)
+
+
+def test_a_prompt_gets_the_same_completions_whatever_stands_beside_it(tiny, prompts):
+    together = sample(tiny, prompts)
+    for prompt, group in zip(prompts, together, strict=True):
+        (alone,) = sample(tiny, [prompt])
+        assert [completion.ids.tolist() for completion in alone] == [completion.ids.tolist() for completion in group]
+
+
+def test_completions_of_a_group_differ_and_follow_the_seed(tiny, prompts):
+    texts = [[completion.text for completion in group] for group in sample(tiny, prompts)]
+    assert len(set(texts[0])) == 3
+    assert texts == [[completion.text for completion in group] for group in sample(tiny, prompts)]
+    assert texts != [[completion.text for completion in group] for group in sample(tiny, prompts, seed=1)]
+
+
+def test_greedy_takes_the_most_probable_token(tiny, prompts):
+    greedy = replace(SAMPLING, temperature=0.0)
+    (first, second), _ = sample(tiny, prompts, greedy, generations=2)
+    assert first.ids.tolist() == second.ids.tolist()
+    expected = tiny.qwen.generate(
+        input_ids=prompts[0].prompt_ids[None],
+        mm_token_type_ids=prompts[0].token_types[None],
+        pixel_values=prompts[0].pixel_values,
+        image_grid_thw=prompts[0].image_grid_thw,
+        max_new_tokens=10,
+        do_sample=False,
+        suppress_tokens=tiny.suppressed_V.nonzero()[:, 0].tolist(),
+    )[0, len(prompts[0].prompt_ids) :]
+    assert first.ids.tolist() == expected.tolist()
+
+
+def test_a_completion_is_cut_off_at_the_limit_and_says_so(tiny, prompts):
+    (completion,), _ = sample(tiny, prompts, replace(SAMPLING, max_new_tokens=2), generations=1)
+    assert len(completion.ids) <= 2
+    assert completion.finish_reason == ("stop" if completion.ids[-1] == tiny.eos_id else "length")
+
+
+def test_rows_that_finish_leave_and_the_others_go_on_unchanged(tiny, prompts):
+    """The end-of-turn token is made likely, so that rows end at different steps."""
+    bias = torch.zeros_like(tiny.suppressed_V, dtype=torch.float32)
+    bias[tiny.eos_id] = 4.5
+    tiny.qwen.lm_head.register_forward_hook(lambda module, inputs, logits: logits + bias)
+    groups = sample(tiny, prompts, replace(SAMPLING, max_new_tokens=24), generations=8)
+    lengths = {len(completion.ids) for group in groups for completion in group}
+    assert len(lengths) > 3
+    for prompt, group in zip(prompts, groups, strict=True):
+        for place, completion in enumerate(group):
+            seeds = [[stream_seed(0, prompt.example.id, place)]]
+            ((alone,),) = sample_completions(tiny, [prompt], replace(SAMPLING, max_new_tokens=24), seeds)
+            assert alone.ids.tolist() == completion.ids.tolist()
+            assert (completion.ids[:-1] != tiny.eos_id).all()
+
+
+def test_special_tokens_are_never_drawn(tiny, prompts):
+    config = replace(SAMPLING, temperature=50.0, max_new_tokens=40)
+    for group in sample(tiny, prompts, config, generations=8):
+        for completion in group:
+            assert not tiny.suppressed_V[completion.ids].any()
+    tokenizer = tiny.processor.tokenizer
+    assert tiny.suppressed_V[tokenizer.convert_tokens_to_ids("<|image_pad|>")]
+    assert tiny.suppressed_V[tokenizer.convert_tokens_to_ids("<|im_start|>")]
+    assert not tiny.suppressed_V[tokenizer.eos_token_id]
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    logprobs = torch.tensor([[0.2, 0.5, 0.3]]).log()
+    # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalised to 0.625 and 0.375
+    drawn = [int(draw_top_p(logprobs, 0.6, torch.tensor([uniform]))) for uniform in (0.0, 0.62, 0.63, 0.999)]
+    assert drawn == [1, 1, 2, 2]
+    drawn = [int(draw_top_p(logprobs, 1.0, torch.tensor([uniform]))) for uniform in (0.49, 0.51, 0.79, 0.81)]
+    assert drawn == [1, 2, 2, 0]
+    assert int(draw_top_p(logprobs, 0.01, torch.tensor([0.999]))) == 1
+
+
+def test_draws_follow_the_distribution():
+    probabilities = torch.tensor([0.6, 0.3, 0.1])
+    uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    drawn = draw_top_p(probabilities.log().expand(20_000, -1), 1.0, uniforms)
+    shares = torch.bincount(drawn, minlength=3) / 20_000
+    torch.testing.assert_close(shares, probabilities, atol=0.01, rtol=0)

@@ -36,7 +36,10 @@ class Video:
         self.duration_seconds = float(times[-1, 1])
 
     def frames(self, indices: Sequence[int]) -> list[Image.Image]:
-        """RGB, in the order asked for, at the size in which they are stored."""
+        """RGB, in the order asked for, at the size in which they are stored.
+
+        The decoder reads ahead in a thread of its own, so that damage may or may not be met a little before it is reached.
+        """
         try:
             pixels = self._reader.get_batch(list(indices)).asnumpy()
         except self._errors as error:

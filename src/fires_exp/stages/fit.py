@@ -75,7 +75,7 @@ class StageBar(TQDMProgressBar):
     """One bar for the whole stage, under the stage's name."""
 
     def __init__(self, stage: str) -> None:
-        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 10)
+        super().__init__(refresh_rate=1)
         self.stage = stage
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *args: Any) -> None:

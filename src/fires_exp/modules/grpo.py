@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fires_exp.config.schema import GrpoConfig, SamplingConfig
 from fires_exp.errors import TrainingError
@@ -17,9 +18,9 @@ from fires_exp.metrics.health import rollout_metrics
 from fires_exp.modules.training import AdapterModule, chunks
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.policy import Policy
-from fires_exp.prompts.collate import ModelInputs, collate
+from fires_exp.prompts.collate import ModelInputs, collate, lengths_mask
 from fires_exp.prompts.processor import EncodedPrompt
-from fires_exp.rewards.total import Reward, RewardBreakdown
+from fires_exp.rewards.total import CompletionReward, RewardBreakdown
 from fires_exp.rollouts.collect import collect_rollouts
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.thinking.aspects import ThinkingPlan
@@ -35,6 +36,7 @@ class MicroBatch:
     """Rows of the batch's B completions, and what they are trained against. Log-probabilities are filled in by the first update."""
 
     inputs: ModelInputs
+    sampled_logprobs_BC: Tensor
     advantages_B: Tensor
     weights_BC: Tensor
     old_logprobs_BC: Tensor | None = None
@@ -49,7 +51,7 @@ class GrpoModule(AdapterModule):
         policy: Policy,
         config: GrpoConfig,
         sampling: SamplingConfig,
-        reward: Reward,
+        reward: CompletionReward,
         plan: ThinkingPlan,
         *,
         total_updates: int,
@@ -108,17 +110,18 @@ class GrpoModule(AdapterModule):
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], advantages_PG: Tensor) -> list[MicroBatch]:
         """The B = P·G completions, row b = p·G + g, cut into micro-batches; weights are those of the whole batch."""
-        rows = [(group.prompt, rollout.completion.ids) for group in groups for rollout in group.rollouts]
-        whole_BC = collate([prompt for prompt, _ in rows], [ids for _, ids in rows], pad_id=self.policy.pad_id).completion_mask
-        weights_BC = token_weights(whole_BC, self.objective)
+        rows = [(group.prompt, rollout.completion) for group in groups for rollout in group.rollouts]
+        weights_BC = token_weights(lengths_mask([len(completion.ids) for _, completion in rows]), self.objective)
+        sampled_BC = pad_sequence([completion.logprobs for _, completion in rows], batch_first=True)
         advantages_B = advantages_PG.flatten()
         micro_batches = []
         for places in chunks(range(len(rows)), self.config.micro_batch_size):
-            inputs = collate([rows[b][0] for b in places], [rows[b][1] for b in places], pad_id=self.policy.pad_id)
+            inputs = collate([rows[b][0] for b in places], [rows[b][1].ids for b in places], pad_id=self.policy.pad_id)
             width = inputs.completion_ids.shape[1]
             micro_batches.append(
                 MicroBatch(
                     inputs=inputs.to(self.device),
+                    sampled_logprobs_BC=sampled_BC[list(places), :width].to(self.device),
                     advantages_B=advantages_B[list(places)].to(self.device),
                     weights_BC=weights_BC[list(places), :width].to(self.device),
                 )
@@ -129,7 +132,7 @@ class GrpoModule(AdapterModule):
         """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
         batch_size = sum(len(micro.advantages_B) for micro in micro_batches)
         tokens = float(sum(micro.inputs.completion_mask.sum() for micro in micro_batches))
-        sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0}
+        sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0, "gap": 0.0}
         ratio_gap = 0.0
         if first and self.config.updates_per_rollout > 1:
             # the step changes the policy, so all of the old log-probabilities are read before it
@@ -160,11 +163,14 @@ class GrpoModule(AdapterModule):
             sums["kl"] += float(terms.kl_sum)
             sums["clipped"] += float(terms.clipped_sum)
             sums["entropy"] += float(scored.entropy_BC.sum())
+            sums["gap"] += float((scored.logprobs_BC.detach() - micro.sampled_logprobs_BC).abs().sum())
             ratio_gap = max(ratio_gap, float(terms.largest_ratio_gap))
         if first and self.steps_done == 0:
             self._check_first_step(sums["kl"] / tokens)
         norm = self.optimizer_step_by_hand(names)
-        return {
+        # only before the first update is the policy that scores the one that sampled
+        gap = {"grpo/sampling_logprob_gap": sums["gap"] / tokens} if first else {}
+        return gap | {
             "grpo/loss": sums["loss"],
             "grpo/kl": sums["kl"] / tokens,
             "grpo/clip_share": sums["clipped"] / tokens,

@@ -4,7 +4,7 @@
 a Llama block is a Qwen2.5 block whose q/k/v biases are zero, and on text mRoPE is RoPE. What it is not: the weights are
 de-quantised from 4 bits, so it is somewhat weaker than the original; the vision tower (3.0 M parameters) starts untrained and
 pictures mean nothing to it before training. The build compares its logits on text with the Llama model it came from and
-refuses to go on if one bit differs.
+refuses to go on if one bit differs. `python -m fires_exp.policy.embedded <cache folder>` builds it ahead of a run.
 
 `tiny` is a random model of a few hundred thousand parameters for tests, with a byte-level BPE learned from the sample corpus.
 """
@@ -16,6 +16,7 @@ import importlib.util
 import json
 import logging
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,3 +250,11 @@ def _save(model: Any, tokenizer: Any, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(size={"shortest_edge": 28 * 28, "longest_edge": 1280 * 28 * 28}).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        print(embedded_backbone(Path(sys.argv[1]).expanduser()))
+    except BackboneError as error:
+        sys.exit(f"fires_exp: {error}")

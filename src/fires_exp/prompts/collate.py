@@ -39,10 +39,10 @@ def collate(prompts: Sequence[EncodedPrompt], completions: Sequence[Tensor] | No
     if completions is None:
         completions = [torch.zeros(0, dtype=torch.long)] * len(prompts)
     ids = pad_sequence([prompt.prompt_ids for prompt in prompts], True, pad_id, padding_side="left")
-    mask = _lengths_mask([len(prompt.prompt_ids) for prompt in prompts]).flip(1)
+    mask = lengths_mask([len(prompt.prompt_ids) for prompt in prompts]).flip(1)
     types = pad_sequence([prompt.token_types for prompt in prompts], True, 0, padding_side="left")
     completion_ids = pad_sequence(list(completions), True, pad_id)
-    completion_mask = _lengths_mask([len(completion) for _, completion in zip(prompts, completions, strict=True)])
+    completion_mask = lengths_mask([len(completion) for _, completion in zip(prompts, completions, strict=True)])
     return ModelInputs(
         input_ids=torch.cat([ids, completion_ids], dim=1),
         attention_mask=torch.cat([mask, completion_mask], dim=1),
@@ -54,6 +54,6 @@ def collate(prompts: Sequence[EncodedPrompt], completions: Sequence[Tensor] | No
     )
 
 
-def _lengths_mask(lengths: Sequence[int]) -> Tensor:
+def lengths_mask(lengths: Sequence[int]) -> Tensor:
     """[B, max] bool: True for the first `length` columns of each row."""
     return torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]

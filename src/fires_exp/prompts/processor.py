@@ -6,7 +6,7 @@ with it. `ImageChatProcessor` is that class without both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,19 @@ class PromptEncoder:
             f"{example.source or example.id}: the last turn of {example.id} with its frames is longer than "
             f"prompt.max_tokens={self.max_tokens}; raise it, or lower frames.max_frames or frames.max_pixels"
         )
+
+    def check_fits(self, examples: Iterable[SupportExample]) -> None:
+        """Raises `DataError` if the last turn of an instance is too long even without frames: before a run, not in its middle."""
+        too_long = [example for example in examples if self._shortest(example) > self.max_tokens]
+        if too_long:
+            longest = max(too_long, key=self._shortest)
+            raise DataError(
+                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes a prompt of {self._shortest(longest)} tokens "
+                f"({len(too_long)} instances are longer than prompt.max_tokens={self.max_tokens}); raise it"
+            )
+
+    def _shortest(self, example: SupportExample) -> int:
+        return len(self.processor.tokenizer(self._text(example, [[]] * len(example.history), len(example.history) - 1)).input_ids)
 
     def completion_ids(self, text: str) -> Tensor:
         """A completion as ids [T], closed by the end-of-turn token."""

@@ -28,8 +28,10 @@ def metrics_table(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def best_value(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The best of several values of one metric; None where the metric has no better direction or nothing to compare."""
+    """The best of several values of one metric; None where the metric has no better direction, or all are equal."""
     if len(rows) < 2 or rows[0]["direction"] == "none":
         return None
     values = [float(row["value"]) for row in rows]
+    if len(set(values)) == 1:
+        return None
     return max(values) if rows[0]["direction"] == "higher" else min(values)

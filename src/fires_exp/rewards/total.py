@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from fires_exp.config.schema import RewardConfig
 from fires_exp.data.records import SupportExample
@@ -35,6 +36,12 @@ class RewardBreakdown:
         """The parts that were computed, by name."""
         parts = {"format": self.format, "consistency": self.consistency, "support_skill": self.support_skill}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+class CompletionReward(Protocol):
+    """Whatever can reward a completion of an instance; `Reward` is the paper's."""
+
+    def score(self, completion: ParsedCompletion, example: SupportExample) -> RewardBreakdown: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fires_exp.data.records import SupportExample
 from fires_exp.policy.sampling import Completion
 from fires_exp.prompts.processor import EncodedPrompt
-from fires_exp.rewards.total import Reward, RewardBreakdown
+from fires_exp.rewards.total import CompletionReward, RewardBreakdown
 from fires_exp.thinking.tags import ParsedCompletion
 
 
@@ -30,6 +30,6 @@ class RolloutGroup:
     def example(self) -> SupportExample:
         return self.prompt.example
 
-    def score(self, reward: Reward) -> tuple[RewardBreakdown, ...]:
+    def score(self, reward: CompletionReward) -> tuple[RewardBreakdown, ...]:
         """Eq. 5 for each of the group's completions, against the group's own reference."""
         return tuple(reward.score(rollout.parsed, self.example) for rollout in self.rollouts)

@@ -103,8 +103,8 @@ def _sha256(path: Path) -> str:
 
 @lru_cache
 def code_hash(*places: str) -> str:
-    """Twelve hex digits that change when the code below these folders or files of the package changes what it does: names,
-    comments' and docstrings' edits leave it alone, since it is taken over the syntax tree without docstrings."""
+    """Twelve hex digits that change with the code of these folders and files of the package. It is taken over the syntax tree
+    without docstrings, so comments, docstrings and layout may be edited freely."""
     digest = hashlib.sha256()
     for place in places:
         root = PACKAGE / place

@@ -104,6 +104,7 @@ def fit(
     """
     checkpoint = folder / CHECKPOINT
     steps_done = _steps_done(checkpoint)
+    device = module.policy.device
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
     frozen_before = parameters_hash(module.policy, trainable=False)
@@ -138,6 +139,8 @@ def fit(
             ckpt_path=str(checkpoint) if steps_done else None,
             weights_only=True,
         )
+    except SystemExit as exit:
+        raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
         _close(loggers)
     if module.steps_done != len(loader):
@@ -158,6 +161,7 @@ def fit(
     }
     write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
+    module.policy.to(device)  # Lightning leaves it on the CPU
 
 
 def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, steps_done: int) -> list[Logger]:

@@ -44,7 +44,7 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
         add_adapter(policy, config.lora, work.config.seed)
         if config.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
-        encode = work.encode(policy.processor, work.dataset)
+        encode = work.encode(policy.processor, work.dataset, examples)
         plan = step_plan(
             len(examples),
             batch_size=config.batch_size,

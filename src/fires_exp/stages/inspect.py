@@ -16,8 +16,8 @@ from fires_exp.stages.workspace import Workspace
 def inspect(work: Workspace) -> dict[str, Any]:
     """Counts, labels, missing clips, and prompt lengths in tokens; printed by the caller, written to `inspect.json`."""
     facts: dict[str, Any] = dict(describe_dataset(work.dataset))
-    encode = work.encode(build_processor(work.config.backbone, work.cache), work.dataset)
     examples = [example for split in work.dataset.examples.values() for example in split]
+    encode = work.encode(build_processor(work.config.backbone, work.cache), work.dataset, examples)
     lengths, frames, dropped = [], [], 0
     for example in tqdm(examples, desc="counting tokens", unit="instance", disable=not work.config.trainer.progress):
         prompt = encode(example)

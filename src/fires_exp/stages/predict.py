@@ -37,7 +37,7 @@ def make_predictions(work: Workspace, adapters: Sequence[Artefact]) -> Artefact:
         path = folder / PREDICTIONS
         done = _keep_whole_batches(path, config.batch_size)
         policy = work.policy([adapter.folder / ADAPTER for adapter in adapters])
-        encode = work.encode(policy.processor, work.test_dataset)
+        encode = work.encode(policy.processor, work.test_dataset, examples)
         rest = examples[done:]
         bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
         with bar, path.open("a", encoding="utf-8") as file:

@@ -45,7 +45,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         if config.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable({"use_reentrant": False})
         bank = read_bank(thoughts.folder / BANK) if thoughts else {}
-        encode = work.encode(policy.processor, work.dataset)
+        encode = work.encode(policy.processor, work.dataset, (*examples, *validation))
         tokens = work.completion_ids(policy)
 
         def completion(example: SupportExample) -> Tensor:

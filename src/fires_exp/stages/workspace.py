@@ -94,9 +94,12 @@ class Workspace:
             fold_adapter(policy, folder)
         return policy
 
-    def encode(self, processor: ImageChatProcessor, dataset: Dataset) -> Callable[[SupportExample], EncodedPrompt]:
-        """A function from an instance to its prompt, with its frames."""
+    def encode(
+        self, processor: ImageChatProcessor, dataset: Dataset, examples: Sequence[SupportExample]
+    ) -> Callable[[SupportExample], EncodedPrompt]:
+        """A function from an instance to its prompt, with its frames. Raises `DataError` if one of `examples` can't fit."""
         encoder = PromptEncoder(processor, self.plan, self.config.prompt.max_tokens)
+        encoder.check_fits(examples)
         frames = FrameReader(self.config.frames, dataset.video_root, self.cache / "frames")
         return lambda example: encoder.encode(example, frames.frames_of(example))
 

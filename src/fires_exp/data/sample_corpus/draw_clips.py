@@ -528,7 +528,7 @@ def encode(frames: Iterator[Image.Image], key_frames: frozenset[int], path: Path
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
         stream.options = {
-            "crf": "30",
+            "crf": "39",
             "preset": "veryslow",
             "tune": "animation",
             "bf": "0",

@@ -1,0 +1,290 @@
+"""SFT and GRPO modules on the tiny backbone: gradients, pairing, what is logged."""
+
+from dataclasses import replace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
+
+from fires_exp.config.schema import GrpoConfig, LoraConfig, OptimizerConfig, SftConfig
+from fires_exp.errors import TrainingError
+from fires_exp.modules.batches import StepLoader
+from fires_exp.modules.grpo import GrpoModule
+from fires_exp.modules.sft import SftItem, SftModule
+from fires_exp.modules.training import learning_rate_factor
+from fires_exp.policy.adapters import add_adapter, parameters_hash
+from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.prompts.collate import collate
+from fires_exp.rewards.total import RewardBreakdown
+from fires_exp.thinking.aspects import ThinkingPlan
+
+LORA = LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules=TARGETS, train_vision=False)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_ratio=0.0, schedule="constant", weight_decay=0.0, max_grad_norm=1e9)
+SFT = SftConfig(
+    fraction=1.0,
+    epochs=1,
+    max_steps=None,
+    batch_size=4,
+    micro_batch_size=4,
+    gradient_checkpointing=False,
+    checkpoint_every_steps=1,
+    validate_every_steps=None,
+    lora=LORA,
+    optimizer=OPTIMIZER,
+)
+GRPO = GrpoConfig(
+    num_generations=4,
+    beta=0.0,
+    advantage_std="population",
+    ratio_level="token",
+    aggregation="sequence_mean",
+    clip_epsilon_low=0.2,
+    clip_epsilon_high=0.2,
+    updates_per_rollout=1,
+    epochs=1,
+    max_steps=None,
+    batch_size=2,
+    micro_batch_size=3,
+    gradient_checkpointing=False,
+    checkpoint_every_steps=1,
+    log_completions_every_steps=1,
+    lora=LORA,
+    optimizer=OPTIMIZER,
+)
+PLAIN = ThinkingPlan(kind="none", aspects=())
+
+
+class VowelReward:
+    """The share of vowels: a random model earns a little of it, and can learn to earn more. Remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, completion, example):
+        self.asked.append((example.id, completion.response))
+        letters = [letter for letter in completion.response.lower() if letter.isalpha()]
+        total = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
+        return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None)
+
+
+class EqualReward:
+    def score(self, completion, example):
+        return RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None)
+
+
+class Recorder(pl.loggers.logger.DummyLogger):
+    """Keeps what was logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append({name: float(value) for name, value in metrics.items()})
+
+
+def fit(module, batches):
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=1,
+        logger=recorder,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, _Steps(batches))
+    return recorder.rows
+
+
+class _Steps(StepLoader):
+    """Given batches, one a step."""
+
+    def __init__(self, batches):
+        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place])
+
+    def __iter__(self):
+        for (batch,) in super().__iter__():
+            yield batch
+
+
+def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAMPLING):
+    add_adapter(policy, config.lora, seed=0)
+    return GrpoModule(
+        policy,
+        config,
+        sampling,
+        reward,
+        PLAIN,
+        total_updates=updates,
+        seed=42,
+        show_completions=(lambda *args: shown.append(args)) if shown is not None else (lambda *args: None),
+    )
+
+
+@pytest.fixture
+def prompts(encoder):
+    return [
+        encoder.encode(make_example("one"), [[face("red")]]),
+        encoder.encode(make_example("two", ["Hi.", "Hello.", "It is too much for me."]), [[], [], []]),
+    ]
+
+
+@pytest.fixture
+def items(encoder, prompts):
+    texts = ["Tell me more about it.", "<think>\nEmotion: fear\n</think>\n<response>I see.</response>"]
+    return [SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text)) for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def gradients(policy):
+    return {name: parameter.grad.clone() for name, parameter in policy.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
+def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items, micro_batch_size):
+    batch = [*items, items[0]]
+    add_adapter(tiny, LORA, seed=0)
+    with torch.no_grad():
+        inputs = collate([item.prompt for item in batch], [item.completion_ids for item in batch], pad_id=tiny.pad_id)
+        logprobs = completion_logprobs(tiny, inputs, 1.0).logprobs_BC
+    expected = float(-logprobs.sum() / inputs.completion_mask.sum())
+    module = SftModule(tiny, replace(SFT, micro_batch_size=micro_batch_size), total_updates=1, seed=0)
+    (row,) = fit(module, [batch])
+    assert row["sft/loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_sft_changes_the_adapter_and_leaves_the_frozen_weights(tiny, items):
+    add_adapter(tiny, LORA, seed=0)
+    frozen, adapter = parameters_hash(tiny, trainable=False), parameters_hash(tiny, trainable=True)
+    rows = fit(SftModule(tiny, SFT, total_updates=8, seed=0), [items] * 8)
+    assert parameters_hash(tiny, trainable=False) == frozen
+    assert parameters_hash(tiny, trainable=True) != adapter
+    assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
+
+
+def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, cache, items):
+    add_adapter(tiny, replace(LORA, train_vision=True), seed=0)
+    inputs = collate([item.prompt for item in items], [item.completion_ids for item in items], pad_id=tiny.pad_id)
+    tiny.train()
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    plain = gradients(tiny)
+    tiny.zero_grad()
+    tiny.model.gradient_checkpointing_enable({"use_reentrant": False})
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    for name, gradient in gradients(tiny).items():
+        torch.testing.assert_close(gradient, plain[name], atol=1e-6, rtol=1e-5)
+
+
+def test_each_completion_is_rewarded_against_its_own_prompt(tiny, prompts):
+    shown, reward = [], VowelReward()
+    fit(grpo_module(tiny, reward, shown=shown), [prompts])
+    ((step, groups, rewards),) = shown
+    assert step == 0
+    assert [name for name, _ in reward.asked] == ["one"] * 4 + ["two"] * 4
+    for group, breakdowns in zip(groups, rewards, strict=True):
+        for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True):
+            assert VowelReward().score(rollout.parsed, group.example).total == breakdown.total
+
+
+def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
+    """Each prompt pairs with its own advantages, whatever the micro-batches."""
+    shown = []
+    module = grpo_module(tiny, VowelReward(), shown=shown)
+    module.optimizer_step_by_hand = lambda names: 0.0  # keep the gradient to look at
+    fit(module, [prompts])
+    found = gradients(tiny)
+    tiny.zero_grad()
+    ((_, groups, rewards),) = shown
+    loss = torch.zeros(())
+    for group, breakdowns in zip(groups, rewards, strict=True):
+        totals = torch.tensor([breakdown.total for breakdown in breakdowns], dtype=torch.float64)
+        advantages = (totals - totals.mean()) / totals.std(correction=0)
+        for rollout, advantage in zip(group.rollouts, advantages, strict=True):
+            inputs = collate([group.prompt], [rollout.completion.ids], pad_id=tiny.pad_id)
+            logprobs = completion_logprobs(tiny, inputs, SAMPLING.temperature).logprobs_BC[0]
+            loss = loss - advantage.float() * ((logprobs - logprobs.detach()).exp()).mean() / 8
+    loss.backward()
+    expected = gradients(tiny)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_equal_rewards_without_kl_leave_the_adapter_as_it_was(tiny, prompts):
+    module = grpo_module(tiny, EqualReward())
+    before = parameters_hash(tiny, trainable=True)
+    (row,) = fit(module, [prompts])
+    assert parameters_hash(tiny, trainable=True) == before
+    assert row["rollout/tied_group_share"] == 1.0
+    assert row["grpo/grad_norm"] == 0.0
+    assert not module.had_gradient
+
+
+def test_the_first_update_has_ratio_one_no_kl_and_scores_what_was_sampled(tiny, prompts):
+    (row,) = fit(grpo_module(tiny, VowelReward(), replace(GRPO, beta=0.04)), [prompts])
+    assert row["grpo/kl"] == 0.0
+    assert row["grpo/largest_ratio_gap"] == 0.0
+    assert row["grpo/clip_share"] == 0.0
+    assert row["grpo/sampling_logprob_gap"] < 1e-4
+
+
+def test_later_updates_on_a_rollout_are_off_policy_and_pulled_back_by_kl(tiny, prompts):
+    config = replace(GRPO, beta=0.04, updates_per_rollout=3)
+    (row,) = fit(grpo_module(tiny, VowelReward(), config, updates=3), [prompts])
+    assert row["grpo/kl"] > 0
+    assert row["grpo/largest_ratio_gap"] > 0
+
+
+def test_micro_batch_size_changes_nothing(tiny, tiny_config, cache, prompts):
+    from fires_exp.policy.backbone import build_policy
+
+    norms = []
+    for size in (1, 3, 8):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        (row,) = fit(grpo_module(policy, VowelReward(), replace(GRPO, micro_batch_size=size, beta=0.01)), [prompts])
+        norms.append(row["grpo/grad_norm"])
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+def test_every_step_logs_rewards_by_part_and_signs_of_health(tiny, prompts):
+    (row,) = fit(grpo_module(tiny, VowelReward(), replace(GRPO, beta=0.001)), [prompts])
+    for name in (
+        "reward/total reward/format reward/consistency rollout/tied_group_share grpo/kl grpo/clip_share grpo/entropy "
+        "rollout/completion_tokens_mean rollout/truncated_share rollout/well_formed_share aspect/emotion "
+        "speed/completion_tokens_per_second grpo/learning_rate"
+    ).split():
+        assert name in row
+    assert 0 < row["grpo/entropy"] <= torch.tensor(1024.0).log()
+
+
+def test_grpo_raises_a_reward_that_can_be_raised(tiny, prompts):
+    config = replace(GRPO, num_generations=8, micro_batch_size=16, optimizer=replace(OPTIMIZER, learning_rate=2e-2, max_grad_norm=1.0))
+    rows = fit(grpo_module(tiny, VowelReward(), config, updates=25), [prompts] * 25)
+    rewards = [row["reward/total"] for row in rows]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_instances(tiny, items):
+    add_adapter(tiny, LORA, seed=0)
+    with torch.no_grad():
+        next(parameter for name, parameter in tiny.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite at step 1 \(instances one, two\)"):
+        fit(SftModule(tiny, SFT, total_updates=1, seed=0), [items])
+
+
+def test_learning_rate_rises_in_the_warm_up_and_decays():
+    factors = [learning_rate_factor(step, total_steps=20, warmup_ratio=0.1, schedule="linear") for step in range(20)]
+    assert factors[:4] == [0.5, 1.0, 1.0, pytest.approx(17 / 18)]
+    assert factors[-1] == pytest.approx(1 / 18)
+    cosine = learning_rate_factor(11, total_steps=20, warmup_ratio=0.1, schedule="cosine")
+    assert cosine == pytest.approx(0.5)
+    assert learning_rate_factor(19, total_steps=20, warmup_ratio=0.0, schedule="constant") == 1.0
+
+
+def test_the_plan_of_a_thought_is_what_the_parser_expects():
+    assert FLEXIBLE.thinks
+    assert not PLAIN.thinks

@@ -1,0 +1,102 @@
+"""Prompts: what stands in them, what is dropped when they are long, how they are padded."""
+
+import pytest
+import torch
+from making import FLEXIBLE, face, make_example
+
+from fires_exp.errors import DataError
+from fires_exp.prompts.collate import collate
+from fires_exp.prompts.processor import PromptEncoder
+from fires_exp.prompts.templates import system_prompt
+from fires_exp.thinking.aspects import Aspect, ThinkingPlan
+
+LONG = ["First of all, hello.", "Hello.", "I lost my job and do not know what to do.", "Since when?", "Since Monday."]
+
+
+def text_of(encoder, prompt):
+    return encoder.processor.tokenizer.decode(prompt.prompt_ids)
+
+
+def test_a_prompt_holds_system_turns_and_frames_in_order(encoder):
+    prompt = encoder.encode(make_example(turns=LONG[2:]), [[face("red"), face("red")], [], [face("blue")]])
+    text = text_of(encoder, prompt)
+    picture = "<|vision_start|>" + "<|image_pad|>" * 16 + "<|vision_end|>"
+    assert f"{picture * 2}Seeker: {LONG[2]}\nSupporter: {LONG[3]}\n{picture}Seeker: {LONG[4]}<|im_end|>" in text
+    assert text.startswith("<|im_start|>system\n" + system_prompt(FLEXIBLE))
+    assert text.endswith("<|im_start|>assistant\n")
+    assert prompt.image_grid_thw.tolist() == [[1, 8, 8]] * 3
+    assert int(prompt.token_types.sum()) == 3 * 16
+    assert prompt.dropped_turns == 0
+
+
+@pytest.mark.parametrize("left_out", list(Aspect))
+def test_an_aspect_taken_out_of_the_plan_is_not_named(left_out):
+    plan = ThinkingPlan(kind="flexible", aspects=tuple(aspect for aspect in Aspect if aspect is not left_out))
+    prompt = system_prompt(plan)
+    assert f"{left_out.label}:" not in prompt
+    assert all(f"{aspect.label}:" in prompt for aspect in plan.aspects)
+
+
+def test_free_thinking_names_no_aspect_and_no_thinking_no_tags():
+    free = system_prompt(ThinkingPlan(kind="free", aspects=()))
+    none = system_prompt(ThinkingPlan(kind="none", aspects=()))
+    assert "<think>" in free
+    assert not any(aspect.label in free for aspect in Aspect)
+    assert "<" not in none
+
+
+def test_fixed_and_flexible_ask_for_all_and_for_those_that_help():
+    fixed = system_prompt(ThinkingPlan(kind="fixed", aspects=tuple(Aspect)))
+    assert "each of these aspects" in fixed
+    assert "that help" in system_prompt(FLEXIBLE)
+
+
+def test_the_oldest_whole_turns_go_with_their_frames_until_it_fits(encoder, tiny):
+    frames = [[face("red")], [], [face("green")], [], [face("blue")]]
+    whole = encoder.encode(make_example(turns=LONG), frames)
+    for limit in range(len(whole.prompt_ids) - 1, 0, -40):
+        short = PromptEncoder(tiny.processor, FLEXIBLE, limit)
+        try:
+            prompt = short.encode(make_example(turns=LONG), frames)
+        except DataError as error:
+            assert f"prompt.max_tokens={limit}" in str(error)
+            break
+        assert len(prompt.prompt_ids) <= limit
+        assert prompt.dropped_turns > 0
+        expected = encoder.encode(make_example(turns=LONG[prompt.dropped_turns :]), frames[prompt.dropped_turns :])
+        kept = text_of(encoder, prompt)
+        assert kept.count("<|image_pad|>") == 16 * len(prompt.image_grid_thw)
+        assert LONG[-1] in kept
+        if len(LONG[prompt.dropped_turns :]) % 2:
+            assert kept == text_of(encoder, expected)
+    else:
+        pytest.fail("no limit was too small")
+
+
+def test_the_length_check_counts_what_the_model_will_see(encoder, tiny):
+    frames = [[face("red"), face("red", 168)]]
+    length = len(encoder.encode(make_example(), frames).prompt_ids)
+    assert len(PromptEncoder(tiny.processor, FLEXIBLE, length).encode(make_example(), frames).prompt_ids) == length
+    with pytest.raises(DataError, match=r"a\.csv:1"):
+        PromptEncoder(tiny.processor, FLEXIBLE, length - 1).encode(make_example(), frames)
+
+
+def test_a_completion_is_closed_by_the_end_of_turn_token(encoder):
+    ids = encoder.completion_ids("Hello.")
+    assert ids[-1] == encoder.processor.tokenizer.eos_token_id
+    assert encoder.processor.tokenizer.decode(ids[:-1]) == "Hello."
+
+
+def test_prompts_are_padded_left_and_completions_right(encoder):
+    short = encoder.encode(make_example(), [[]])
+    long = encoder.encode(make_example(turns=LONG), [[], [], [], [], [face("red")]])
+    completions = [torch.tensor([5, 6, 7]), torch.tensor([8])]
+    inputs = collate([short, long], completions, pad_id=0)
+    gap = len(long.prompt_ids) - len(short.prompt_ids)
+    assert inputs.attention_mask[0].tolist() == [False] * gap + [True] * (len(short.prompt_ids) + 3)
+    assert inputs.attention_mask[1].tolist() == [True] * (len(long.prompt_ids) + 1) + [False] * 2
+    assert inputs.completion_mask.tolist() == [[True, True, True], [True, False, False]]
+    assert inputs.input_ids[0, gap:-3].tolist() == short.prompt_ids.tolist()
+    assert inputs.input_ids[:, -3:].tolist() == [[5, 6, 7], [8, 0, 0]]
+    assert int(inputs.token_types.sum()) == 16
+    assert inputs.pixel_values.shape == (64, 1176)

@@ -16,6 +16,9 @@ from fires_exp.config.schema import BackboneConfig, LoraConfig
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
 
+torch.set_num_threads(1)  # the tiny model is faster so, and tests may run beside other work
+
+
 @pytest.fixture(scope="session")
 def cache():
     """The cache that runs use too: backbones are built once."""

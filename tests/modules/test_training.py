@@ -13,7 +13,7 @@ from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.modules.training import learning_rate_factor
-from fires_exp.policy.adapters import add_adapter, parameters_hash
+from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate
 from fires_exp.rewards.total import RewardBreakdown
@@ -173,7 +173,7 @@ def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, c
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     plain = gradients(tiny)
     tiny.zero_grad()
-    tiny.model.gradient_checkpointing_enable({"use_reentrant": False})
+    save_activation_memory(tiny)
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     for name, gradient in gradients(tiny).items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-6, rtol=1e-5)

@@ -52,6 +52,7 @@ class AdapterModule(pl.LightningModule):
         self.steps_done = 0
         self.had_gradient = False
         self.trainable_count = check_trainable(policy, lora)
+        self.train()
 
     def configure_optimizers(self) -> dict[str, Any]:
         config = self.optimizer_config

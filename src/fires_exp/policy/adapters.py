@@ -49,6 +49,14 @@ def add_adapter(policy: Policy, config: LoraConfig, seed: int) -> None:
     policy.to(policy.device)
 
 
+def save_activation_memory(policy: Policy) -> None:
+    """Recompute activations in the backward pass (gradient checkpointing)."""
+    model = policy.model
+    # transformers renamed it in 5.2x; machines in use have both
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def check_trainable(policy: Policy, config: LoraConfig) -> int:
     """How many parameters train. Raises `TrainingError` if anything but the adapter would, or if the adapter would not."""
     trainable = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]

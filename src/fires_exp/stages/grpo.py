@@ -10,7 +10,7 @@ from typing import Any
 
 from fires_exp.modules.batches import StepLoader, step_plan
 from fires_exp.modules.grpo import GrpoModule
-from fires_exp.policy.adapters import add_adapter
+from fires_exp.policy.adapters import add_adapter, save_activation_memory
 from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash
@@ -43,7 +43,7 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
         policy = work.policy([sft.folder / ADAPTER] if sft else [])
         add_adapter(policy, config.lora, work.config.seed)
         if config.gradient_checkpointing:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+            save_activation_memory(policy)
         encode = work.encode(policy.processor, work.dataset, examples)
         plan = step_plan(
             len(examples),

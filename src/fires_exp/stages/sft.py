@@ -12,7 +12,7 @@ from torch import Tensor
 from fires_exp.data.records import SupportExample
 from fires_exp.modules.batches import StepLoader, step_plan
 from fires_exp.modules.sft import SftItem, SftModule
-from fires_exp.policy.adapters import add_adapter
+from fires_exp.policy.adapters import add_adapter, save_activation_memory
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
 from fires_exp.stages.canaries import picture_canary
 from fires_exp.stages.fit import fit
@@ -43,7 +43,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         policy = work.policy([])
         add_adapter(policy, config.lora, work.config.seed)
         if config.gradient_checkpointing:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+            save_activation_memory(policy)
         bank = read_bank(thoughts.folder / BANK) if thoughts else {}
         encode = work.encode(policy.processor, work.dataset, (*examples, *validation))
         tokens = work.completion_ids(policy)

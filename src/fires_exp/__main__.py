@@ -21,10 +21,6 @@ from fires_exp.errors import FiresError
 
 USER_ERROR = 2
 
-# glibc gives large freed blocks back at once; training on a CPU asks for the same blocks again at every step, and where page
-# faults are dear that costs a quarter of the time
-KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(16 << 30)}
-
 register_schema()
 
 
@@ -39,8 +35,6 @@ def compose_and_start(tree: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     run_folder = Path(hydra_config.runtime.output_dir)
     write_yaml(config, run_folder / "resolved.yaml")
-    for name, value in KEEP_FREED_MEMORY.items():
-        os.environ.setdefault(name, value)
     command = [sys.executable, "-m", "fires_exp.job", str(run_folder)]
     sys.stdout.flush()
     if hydra_config.mode is RunMode.MULTIRUN:

@@ -38,7 +38,7 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 PADDED_VOCABULARY = 49_216
 VISION_SEED = 0
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-BUILD_VERSION = 2
+BUILD_VERSION = 5
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -114,7 +114,7 @@ def _build_embedded(folder: Path) -> dict[str, Any]:
         },
     }
     vision = {"depth": 4, "hidden_size": 192, "num_heads": 6, "intermediate_size": 512, "fullatt_block_indexes": [1, 3]}
-    model = _new_model(tokenizer, text, vision)
+    model = _new_model(tokenizer, text, vision, tied=True)
     _copy_llama(llama.state_dict(), model)
     _check_same_logits(llama, model, tokenizer)
     _save(model, tokenizer, folder)
@@ -183,10 +183,10 @@ def _build_tiny(folder: Path) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
     }
     vision = {"depth": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "fullatt_block_indexes": [1]}
-    model = _new_model(tokenizer, text, vision)
+    model = _new_model(tokenizer, text, vision, tied=False)
     with torch.no_grad():
-        # embeddings of the usual 0.02 keep every distribution nearly flat, and nothing an adapter does could change that
-        model.model.language_model.embed_tokens.weight.mul_(8)
+        # an output layer of the usual 0.02 keeps every distribution flat, and nothing an adapter does could change that
+        model.lm_head.weight.mul_(8)
     _save(model, tokenizer, folder)
     return {"source": "random"}
 
@@ -223,10 +223,10 @@ def _sample_texts() -> Iterator[str]:
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def _new_model(tokenizer: Any, text: dict[str, Any], vision: dict[str, Any]) -> Any:
+def _new_model(tokenizer: Any, text: dict[str, Any], vision: dict[str, Any], *, tied: bool) -> Any:
     """A Qwen2.5-VL with seeded random weights: 28 x 28 pixels a token, windows of 112 pixels."""
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in _TOKEN_NAMES.items()}
-    shared = {"tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    shared = {"tie_word_embeddings": tied, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
     config = Qwen2_5_VLConfig(
         text_config={**text, **shared, "pad_token_id": tokenizer.pad_token_id},
         vision_config={

@@ -82,7 +82,7 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
         policy,
         config.grpo,
         config.sampling,
-        VowelReward(random.Random(seed) if control else None),  # noqa: S311
+        VowelReward(random.Random(seed) if control else None),
         PLAN,
         total_updates=steps,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Fixtures that several folders share: the tiny random backbone, instances and pictures made here, the real data if it is there."""
+"""Fixtures that several folders share: the tiny random backbone, and the real data if it is there."""
 
 from __future__ import annotations
 

@@ -137,7 +137,9 @@ def prompts(encoder):
 @pytest.fixture
 def items(encoder, prompts):
     texts = ["Tell me more about it.", "<think>\nEmotion: fear\n</think>\n<response>I see.</response>"]
-    return [SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text)) for prompt, text in zip(prompts, texts, strict=True)]
+    return [
+        SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text)) for prompt, text in zip(prompts, texts, strict=True)
+    ]
 
 
 def gradients(policy):
@@ -262,7 +264,9 @@ def test_every_step_logs_rewards_by_part_and_signs_of_health(tiny, prompts):
 
 
 def test_grpo_raises_a_reward_that_can_be_raised(tiny, prompts):
-    config = replace(GRPO, num_generations=8, micro_batch_size=16, optimizer=replace(OPTIMIZER, learning_rate=5e-2, max_grad_norm=1.0))
+    config = replace(
+        GRPO, num_generations=8, micro_batch_size=16, optimizer=replace(OPTIMIZER, learning_rate=5e-2, max_grad_norm=1.0)
+    )
     rows = fit(grpo_module(tiny, VowelReward(), config, updates=40), [prompts] * 40)
     rewards = [row["reward/total"] for row in rows]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1

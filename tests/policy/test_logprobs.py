@@ -23,7 +23,10 @@ def prompts(encoder):
 
 @pytest.fixture
 def completions(encoder):
-    return [encoder.completion_ids(text) for text in ("Hi.", "<think>\nEmotion: sad\n</think>\n<response>Oh no.</response>", "Tell me more.")]
+    return [
+        encoder.completion_ids(text)
+        for text in ("Hi.", "<think>\nEmotion: sad\n</think>\n<response>Oh no.</response>", "Tell me more.")
+    ]
 
 
 def logprobs_of(policy, prompts, completions):

@@ -1,5 +1,7 @@
 """Prompts: what stands in them, what is dropped when they are long, how they are padded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from making import FLEXIBLE, face, make_example
@@ -51,26 +53,21 @@ def test_fixed_and_flexible_ask_for_all_and_for_those_that_help():
     assert "that help" in system_prompt(FLEXIBLE)
 
 
-def test_the_oldest_whole_turns_go_with_their_frames_until_it_fits(encoder, tiny):
+@pytest.mark.parametrize("dropped", [1, 2, 3, 4])
+def test_the_oldest_whole_turns_go_with_their_frames_until_it_fits(encoder, tiny, dropped):
     frames = [[face("red")], [], [face("green")], [], [face("blue")]]
-    whole = encoder.encode(make_example(turns=LONG), frames)
-    for limit in range(len(whole.prompt_ids) - 1, 0, -40):
-        short = PromptEncoder(tiny.processor, FLEXIBLE, limit)
-        try:
-            prompt = short.encode(make_example(turns=LONG), frames)
-        except DataError as error:
-            assert f"prompt.max_tokens={limit}" in str(error)
-            break
-        assert len(prompt.prompt_ids) <= limit
-        assert prompt.dropped_turns > 0
-        expected = encoder.encode(make_example(turns=LONG[prompt.dropped_turns :]), frames[prompt.dropped_turns :])
-        kept = text_of(encoder, prompt)
-        assert kept.count("<|image_pad|>") == 16 * len(prompt.image_grid_thw)
-        assert LONG[-1] in kept
-        if len(LONG[prompt.dropped_turns :]) % 2:
-            assert kept == text_of(encoder, expected)
-    else:
-        pytest.fail("no limit was too small")
+    example = make_example(turns=LONG)
+    kept = replace(example, history=example.history[dropped:])
+    limit = len(encoder.encode(kept, frames[dropped:]).prompt_ids)
+    prompt = PromptEncoder(tiny.processor, FLEXIBLE, limit).encode(example, frames)
+    assert prompt.dropped_turns == dropped
+    assert text_of(encoder, prompt) == text_of(encoder, encoder.encode(kept, frames[dropped:]))
+    assert text_of(encoder, prompt).count("<|image_pad|>") == 16 * len(prompt.image_grid_thw) == 16 * (2 if dropped < 3 else 1)
+
+
+def test_an_instance_whose_last_turn_cannot_fit_is_named_before_a_run(tiny):
+    with pytest.raises(DataError, match=r"a\.csv:1: the last turn of a alone .* prompt\.max_tokens=70"):
+        PromptEncoder(tiny.processor, FLEXIBLE, 70).check_fits([make_example()])
 
 
 def test_the_length_check_counts_what_the_model_will_see(encoder, tiny):

@@ -19,7 +19,12 @@ def plan(kind="flexible", aspects=ALL):
     return ThinkingPlan(kind=kind, aspects=aspects)
 
 
-def example(seeker="I lost my job last week and now I cannot pay the rent.", emotions=("sadness",), strategies=("open question",), notes=None):
+def example(
+    seeker="I lost my job last week and now I cannot pay the rent.",
+    emotions=("sadness",),
+    strategies=("open question",),
+    notes=None,
+):
     return SupportExample(
         id="x-1",
         split="train",

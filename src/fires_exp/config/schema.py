@@ -42,8 +42,12 @@ class DatasetConfig:
     name: str = leaf("reader: sample, mesc, emotyda_esc or jsonl")
     root: str | None = leaf("folder (jsonl: file or folder) with the dataset's text; the sample has its own")
     video_root: str | None = leaf("folder with the videos; null means text only. Paths in the data never leave it")
-    video_pattern: str = leaf("mesc, sample and emotyda_esc: file name of an episode below video_root, from {season} and {episode}")
-    on_bad_row: str = leaf("error: the first bad row stops the run; skip: bad rows are left out, counted and listed in the run folder")
+    video_pattern: str = leaf(
+        "mesc, sample and emotyda_esc: file name of an episode below video_root, from {season} and {episode}"
+    )
+    on_bad_row: str = leaf(
+        "error: the first bad row stops the run; skip: bad rows are left out, counted and listed in the run folder"
+    )
     limit: LimitConfig = leaf("how many instances to use")
 
     def __post_init__(self) -> None:
@@ -57,7 +61,9 @@ class DatasetConfig:
 
 @dataclass(kw_only=True)
 class FramesConfig:
-    name: str = leaf("keyframes: the encoder's key frames in a turn's span; uniform: evenly spaced frames; none: text only (w/o Video)")
+    name: str = leaf(
+        "keyframes: the encoder's key frames in a turn's span; uniform: evenly spaced frames; none: text only (w/o Video)"
+    )
     max_frames: int = leaf("most frames an instance, shared out over its turns (paper: 16)")
     max_frames_per_turn: int = leaf("most frames a turn")
     max_pixels: int = leaf("a larger frame is scaled down to about this many pixels before the backbone sees it")
@@ -68,17 +74,24 @@ class FramesConfig:
         _one_of("frames.on_unreadable", self.on_unreadable, ("warn", "error"))
         _check(1 <= self.max_frames <= 256, f"frames.max_frames={self.max_frames}: write a number from 1 to 256, or frames=none")
         _check(self.max_frames_per_turn >= 1, f"frames.max_frames_per_turn={self.max_frames_per_turn}: write at least 1")
-        _check(self.max_pixels >= 784, f"frames.max_pixels={self.max_pixels}: one image token takes 28 x 28 = 784 pixels; write at least that")
+        _check(
+            self.max_pixels >= 784,
+            f"frames.max_pixels={self.max_pixels}: one image token takes 28 x 28 = 784 pixels; write at least that",
+        )
 
 
 @dataclass(kw_only=True)
 class BackboneConfig:
     name: str = leaf("name in reports")
-    source: str = leaf("hub: from path; embedded: SmolLM2 put into the Qwen2.5-VL class, built once into the cache; tiny: random, for tests")
+    source: str = leaf(
+        "hub: from path; embedded: SmolLM2 put into the Qwen2.5-VL class, built once into the cache; tiny: random, for tests"
+    )
     path: str | None = leaf("source=hub: a hub id or a local folder")
     revision: str | None = leaf("source=hub: the commit of a hub id; unused for a folder")
     dtype: str = leaf("auto (bfloat16 on a GPU and on CPUs with native bfloat16 matrix units, else float32), float32 or bfloat16")
-    attention: str = leaf("auto (flash_attention_2 where it is installed and a GPU is used, else sdpa), sdpa, eager or flash_attention_2")
+    attention: str = leaf(
+        "auto (flash_attention_2 where it is installed and a GPU is used, else sdpa), sdpa, eager or flash_attention_2"
+    )
 
     def __post_init__(self) -> None:
         _one_of("backbone.source", self.source, ("hub", "embedded", "tiny"))
@@ -90,7 +103,9 @@ class BackboneConfig:
 @dataclass(kw_only=True)
 class AspectsConfig:
     name: str = leaf("name in reports")
-    plan: str = leaf("flexible: helpful aspects only; fixed: every aspect always; free: thinking without named aspects; none: no thinking")
+    plan: str = leaf(
+        "flexible: helpful aspects only; fixed: every aspect always; free: thinking without named aspects; none: no thinking"
+    )
     aspects: list[str] = leaf("the aspects that a thought may name, in this order")
 
     def __post_init__(self) -> None:
@@ -100,7 +115,7 @@ class AspectsConfig:
             _one_of("aspects.aspects", aspect, known)
         _check(
             bool(self.aspects) == (self.plan in ("flexible", "fixed")),
-            f"aspects.plan={self.plan} with aspects.aspects={list(self.aspects)}: flexible and fixed name aspects, free and none do not",
+            f"aspects.plan={self.plan} with aspects.aspects={list(self.aspects)}: only flexible and fixed name aspects",
         )
 
 
@@ -171,8 +186,12 @@ class GrpoConfig:
     num_generations: int = leaf("G, completions a prompt")
     beta: float = leaf("weight of the KL divergence from the reference policy (Eq. 2)")
     advantage_std: str = leaf("Eq. 1's std: population (divides by G), sample (by G-1), or none (subtract the mean only)")
-    ratio_level: str = leaf("p of Eq. 3: token (each token's own ratio) or sequence (the completion's ratio, as Eq. 3 is printed)")
-    aggregation: str = leaf("how tokens are averaged: sequence_mean (within a completion, then over completions), token_mean (over all tokens) or constant (sum over max_new_tokens)")
+    ratio_level: str = leaf(
+        "p of Eq. 3: token (each token's own ratio) or sequence (the completion's ratio, as Eq. 3 is printed)"
+    )
+    aggregation: str = leaf(
+        "how tokens are averaged: sequence_mean (in a completion, then over completions), token_mean or constant (sum / max_new_tokens)"
+    )
     clip_epsilon_low: float | None = leaf("ratios below 1 - this earn nothing more; null does not clip")
     clip_epsilon_high: float | None = leaf("ratios above 1 + this earn nothing more; null does not clip")
     updates_per_rollout: int = leaf("optimiser steps on each batch of rollouts; 1 is on-policy")
@@ -182,7 +201,9 @@ class GrpoConfig:
     micro_batch_size: int = leaf("completions a forward and backward pass")
     gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
     checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
-    log_completions_every_steps: int = leaf("write the step's completions with their rewards to completions.jsonl and the loggers every so many steps")
+    log_completions_every_steps: int = leaf(
+        "write the step's completions with their rewards to completions.jsonl and the loggers every so many steps"
+    )
     lora: LoraConfig = leaf("the fresh adapter; with it off, the model is the reference policy")
     optimizer: OptimizerConfig = leaf("AdamW and its schedule")
 
@@ -260,7 +281,7 @@ class RecipeConfig:
             _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo"))
             _check(
                 policy == "zero_shot" or policy in self.stages,
-                f"recipe.policies={list(self.policies)}: {policy} is asked for, but recipe.stages={list(self.stages)} does not train it",
+                f"recipe.policies={list(self.policies)}: recipe.stages={list(self.stages)} does not train {policy}",
             )
 
 

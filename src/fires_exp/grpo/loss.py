@@ -93,6 +93,4 @@ def grpo_loss(
         kl_sum = kl_BC.detach().sum()
         if objective.beta:
             loss = loss + objective.beta * (weights_BC.to(kl_BC.dtype) * kl_BC).sum()
-    return LossTerms(
-        loss=loss, kl_sum=kl_sum, clipped_sum=clipped_sum, largest_ratio_gap=(ratio.detach() - 1).abs().max()
-    )
+    return LossTerms(loss=loss, kl_sum=kl_sum, clipped_sum=clipped_sum, largest_ratio_gap=(ratio.detach() - 1).abs().max())

@@ -35,7 +35,9 @@ def response_metrics(completions: Sequence[ParsedCompletion], references: Sequen
     responses = [completion.response for completion in completions]
     nltk_version = f"nltk {nltk.__version__}"
 
-    def score(name: str, value: float, direction: Literal["higher", "none"], tokens: str = TOKENS, version: str = nltk_version) -> MetricRow:
+    def score(
+        name: str, value: float, direction: Literal["higher", "none"], tokens: str = TOKENS, version: str = nltk_version
+    ) -> MetricRow:
         return MetricRow(name=name, value=100 * value, direction=direction, tokens=tokens, version=version, count=len(responses))
 
     def mean(values: Sequence[float]) -> float:

@@ -21,6 +21,20 @@ def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None
     return steps
 
 
+class WholePass(Generic[Item]):
+    """Yields every item as a batch of its own, from the first to the last, each time it is iterated: for validation."""
+
+    def __init__(self, count: int, load: Callable[[int], Item]) -> None:
+        self.count = count
+        self.load = load
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        return ([self.load(index)] for index in range(self.count))
+
+
 class StepLoader(Generic[Item]):
     """Yields one list of items a step; knows where it is, so that a killed run goes on in the middle of the data.
 

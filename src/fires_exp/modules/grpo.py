@@ -33,7 +33,7 @@ ShowCompletions = Callable[[int, Sequence[RolloutGroup], Sequence[Sequence[Rewar
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Rows of the batch's B completions, and what they are trained against. Log-probabilities are filled in by the first update."""
+    """Rows of the batch's B completions, and what they are trained against; the first update fills in log-probabilities."""
 
     inputs: ModelInputs
     sampled_logprobs_BC: Tensor
@@ -181,4 +181,6 @@ class GrpoModule(AdapterModule):
 
     def _check_first_step(self, kl: float) -> None:
         if kl > FIRST_STEP_KL_LIMIT:
-            raise TrainingError(f"before the first update the policy already differs from its reference (KL {kl:.2g}): not a fresh adapter")
+            raise TrainingError(
+                f"before the first update the policy already differs from its reference (KL {kl:.2g}): not a fresh adapter"
+            )

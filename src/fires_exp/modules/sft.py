@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,7 +63,6 @@ class SftModule(AdapterModule):
             loss = sum(-self._logprob_sum(micro) for micro in chunks(batch, self.config.micro_batch_size)) / tokens
         self.log("sft/val_loss", loss, batch_size=tokens, on_step=False, on_epoch=True)
 
-    def _logprob_sum(self, items: list[SftItem] | tuple[SftItem, ...] | object) -> Tensor:
-        rows: list[SftItem] = list(items)  # type: ignore[call-overload]
-        inputs = collate([item.prompt for item in rows], [item.completion_ids for item in rows], pad_id=self.policy.pad_id)
+    def _logprob_sum(self, items: Sequence[SftItem]) -> Tensor:
+        inputs = collate([item.prompt for item in items], [item.completion_ids for item in items], pad_id=self.policy.pad_id)
         return completion_logprobs(self.policy, inputs.to(self.device), temperature=1.0).logprobs_BC.sum()

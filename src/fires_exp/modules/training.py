@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from fires_exp.config.schema import LoraConfig, OptimizerConfig
@@ -54,7 +55,7 @@ class AdapterModule(pl.LightningModule):
         self.trainable_count = check_trainable(policy, lora)
         self.train()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.optimizer_config
         optimizer = torch.optim.AdamW(
             [parameter for parameter in self.parameters() if parameter.requires_grad],
@@ -87,7 +88,7 @@ class AdapterModule(pl.LightningModule):
         self.had_gradient |= float(norm) > 0
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
-        self.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
         return float(norm)
 
     def check_finite(self, value: Tensor, name: str, instances: Iterable[str]) -> None:

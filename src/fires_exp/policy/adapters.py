@@ -63,7 +63,9 @@ def check_trainable(policy: Policy, config: LoraConfig) -> int:
     strangers = [name for name, _ in trainable if "lora_" not in name and "modules_to_save" not in name]
     vision = any("modules_to_save" in name for name, _ in trainable)
     if strangers or not any("lora_B" in name for name, _ in trainable) or vision != config.train_vision:
-        raise TrainingError(f"the adapter was set up wrong: {len(trainable)} trainable tensors, of them {strangers[:3]} outside it")
+        raise TrainingError(
+            f"the adapter was set up wrong: {len(trainable)} trainable tensors, of them {strangers[:3]} outside it"
+        )
     return sum(parameter.numel() for _, parameter in trainable)
 
 
@@ -91,5 +93,5 @@ def parameters_hash(policy: Policy, trainable: bool) -> str:
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad == trainable:
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

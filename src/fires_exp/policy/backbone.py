@@ -29,7 +29,9 @@ def backbone_source(config: BackboneConfig, cache: Path) -> str:
     if config.path.startswith((".", "/", "~")):
         folder = Path(config.path).expanduser()
         if not (folder / "config.json").is_file():
-            raise BackboneError(f"backbone.path={config.path}: no config.json there; write a folder saved by transformers, or a hub id")
+            raise BackboneError(
+                f"backbone.path={config.path}: no config.json there; write a folder saved by transformers, or a hub id"
+            )
         return str(folder)
     return config.path
 

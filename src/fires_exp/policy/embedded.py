@@ -27,7 +27,13 @@ import transformers
 from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from fires_exp.errors import BackboneError
@@ -217,7 +223,13 @@ def _sample_texts() -> Iterator[str]:
     corpus = Path(__file__).parents[1] / "data" / "sample_corpus"
     for name in ("MESC.csv", "notes.csv"):
         yield from (corpus / name).read_text(encoding="utf-8").splitlines()
-    yield from ["<think>\nVisual Scene: ", "Situation: Unknown", "Response Strategy: ", "\n</think>\n<response>", "</response>"] * 50
+    yield from [
+        "<think>\nVisual Scene: ",
+        "Situation: Unknown",
+        "Response Strategy: ",
+        "\n</think>\n<response>",
+        "</response>",
+    ] * 50
 
 
 # --- both -----------------------------------------------------------------------------------------------------------

@@ -123,7 +123,9 @@ class _Rows:
             text = self.policy.processor.tokenizer.decode(ids, skip_special_tokens=True)
             stopped = int(ids[-1]) == self.policy.eos_id
             found.append(
-                Completion(ids=ids, logprobs=logprobs_C[:length].clone(), text=text, finish_reason="stop" if stopped else "length")
+                Completion(
+                    ids=ids, logprobs=logprobs_C[:length].clone(), text=text, finish_reason="stop" if stopped else "length"
+                )
             )
         return found
 

@@ -90,7 +90,7 @@ class PromptEncoder:
         if too_long:
             longest = max(too_long, key=self._shortest)
             raise DataError(
-                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes a prompt of {self._shortest(longest)} tokens "
+                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes {self._shortest(longest)} tokens "
                 f"({len(too_long)} instances are longer than prompt.max_tokens={self.max_tokens}); raise it"
             )
 

@@ -21,7 +21,10 @@ def metrics_table(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         lines.append([f"{name} {ARROWS[direction]}".strip(), *cells])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     ]
     return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])

@@ -78,6 +78,6 @@ def check_reward(config: RewardConfig, *, has_scorer: bool) -> None:
     """Raises `ConfigError` where support skill is asked for and nothing scores it."""
     if config.support_skill_weight != 0 and not has_scorer:
         raise ConfigError(
-            f"reward={config.name} rewards support skill (reward.support_skill_weight={config.support_skill_weight:g}), which needs "
+            f"reward={config.name} rewards support skill (support_skill_weight={config.support_skill_weight:g}), which needs "
             "trained EPITOME scorers, and this version has none: choose reward=wo_support_skill"
         )

@@ -29,7 +29,9 @@ def collect_rollouts(
     return [
         RolloutGroup(
             prompt=prompt,
-            rollouts=tuple(Rollout(completion=completion, parsed=parse_completion(completion.text, plan)) for completion in group),
+            rollouts=tuple(
+                Rollout(completion=completion, parsed=parse_completion(completion.text, plan)) for completion in group
+            ),
         )
         for prompt, group in zip(prompts, completions_PG, strict=True)
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from fires_exp.config.schema import Config
 from fires_exp.errors import ConfigError, TrainingError
-from fires_exp.modules.batches import StepLoader
+from fires_exp.modules.batches import StepLoader, WholePass
 from fires_exp.modules.training import AdapterModule
 from fires_exp.policy.adapters import parameters_hash, save_adapter
 from fires_exp.stages.artefact import write_atomically
@@ -95,7 +94,7 @@ def fit(
     stage: str,
     run_folder: Path,
     checkpoint_every_steps: int,
-    validation: Sequence[Any] | None = None,
+    validation: WholePass[Any] | None = None,
     validate_every_steps: int | None = None,
 ) -> None:
     """Train, going on from the folder's last checkpoint if there is one; leave `adapter/` and `facts.json` in the folder.
@@ -151,7 +150,9 @@ def fit(
     if not module.had_gradient:
         log.warning("%s: no step had a gradient, so nothing was learned: every group's rewards were equal", stage)
     elif adapter_after == adapter_before:
-        raise TrainingError(f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up")
+        raise TrainingError(
+            f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
+        )
     save_adapter(module.policy, folder / ADAPTER)
     facts = {
         "steps": len(loader),
@@ -177,7 +178,9 @@ def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, st
             loggers.append(TensorBoardLogger(place, name=stage, version="tensorboard"))
         elif name == "wandb":
             if config.logger.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
-                raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
+                raise ConfigError(
+                    "logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline"
+                )
             loggers.append(
                 WandbLogger(
                     project=config.logger.project,
@@ -190,11 +193,13 @@ def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, st
                 )
             )
     except ModuleNotFoundError as error:
-        raise ConfigError(f"logger={name} needs a package that is not installed: pip install fires-exp[{name}] ({error})") from None
+        raise ConfigError(
+            f"logger={name} needs a package that is not installed: pip install fires-exp[{name}] ({error})"
+        ) from None
     return loggers
 
 
-def log_table(loggers: Sequence[Logger], name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+def log_table(loggers: Sequence[object], name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
     """A table of texts and numbers to the loggers that can show one."""
     if not rows:
         return
@@ -217,4 +222,4 @@ def _close(loggers: Sequence[Logger]) -> None:
     for logger in loggers:
         logger.finalize("success")
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish(quiet=True)
+            logger.experiment.finish()

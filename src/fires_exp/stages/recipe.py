@@ -1,10 +1,10 @@
 """A run from its configuration to its folder: which stages, in what order, and what they leave in the run folder.
 
-    resolved.yaml      the configuration             metrics.jsonl   every logged step of every stage
-    run.json           commit, versions, timings     metrics.json    the final table
-    predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
-    thoughts.jsonl     the thoughts learned from     bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
-    report.html        all of it on one page         log.txt
+resolved.yaml      the configuration             metrics.jsonl   every logged step of every stage
+run.json           commit, versions, timings     metrics.json    the final table
+predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
+thoughts.jsonl     the thoughts learned from     bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
+report.html        all of it on one page         log.txt
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _write_table(work: Workspace, run_folder: Path, table: dict[str, list[Metric
 
 
 def _write_steps(run_folder: Path, artefacts: Sequence[Artefact]) -> None:
-    """The stages' metrics.jsonl one after the other, each line with its stage: a reused stage's curve is in every run's folder."""
+    """The stages' metrics.jsonl one after the other, each line with its stage; reused stages' curves too."""
     with (run_folder / METRICS).open("w", encoding="utf-8") as file:
         for artefact in artefacts:
             for line in (artefact.folder / METRICS).read_text(encoding="utf-8").splitlines():
@@ -126,7 +126,10 @@ def _say_canary(sft: Artefact) -> None:
     if canary is None:
         log.info("picture canary: no two instances with frames of one size, nothing to swap")
     elif sft.reused:
-        log.info("picture canary (when it was trained): swapped frames changed log-probabilities by %.4f nats a token", canary["nats_per_token"])
+        log.info(
+            "picture canary (when it was trained): swapped frames changed log-probabilities by %.4f nats a token",
+            canary["nats_per_token"],
+        )
 
 
 def _write_bad_rows(work: Workspace, run_folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fires_exp.data.records import SupportExample
-from fires_exp.modules.batches import StepLoader, step_plan
+from fires_exp.modules.batches import StepLoader, WholePass, step_plan
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.policy.adapters import add_adapter, save_activation_memory
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
@@ -36,7 +36,9 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         "examples": work.identity((*examples, *validation), work.dataset),
         "thoughts": thoughts.key if thoughts else None,
         "sft": settings,
-        "code": code_hash(*MODEL_CODE, "modules/batches.py", "modules/training.py", "modules/sft.py", "stages/sft.py", "stages/fit.py"),
+        "code": code_hash(
+            *MODEL_CODE, "modules/batches.py", "modules/training.py", "modules/sft.py", "stages/sft.py", "stages/fit.py"
+        ),
     }
 
     def build(folder: Path) -> None:
@@ -71,7 +73,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
             stage="sft",
             run_folder=work.run_folder,
             checkpoint_every_steps=config.checkpoint_every_steps,
-            validation=[[item(example)] for example in validation] if validation else None,
+            validation=WholePass(len(validation), lambda index: item(validation[index])) if validation else None,
             validate_every_steps=config.validate_every_steps,
         )
         canary = picture_canary(policy, examples, encode, completion)

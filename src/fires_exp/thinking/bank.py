@@ -1,6 +1,6 @@
 """Thoughts on disk: one JSON line a thought, with who made it, how and when.
 
-    {"example_id": "mesc-0-1", "plan": "flexible", "teacher": "annotations", "prompt_hash": "…", "created": "2026-01-31T12:00:00+00:00",
+    {"example_id": "mesc-0-1", "plan": "flexible", "teacher": "annotations", "prompt_hash": "…", "created": "2026-01-31T12:00:00",
      "aspects": {"emotion": "sadness", "response_strategy": "I should …"}, "prose": ""}
 
 A bank may have been written elsewhere, by hand or by a model: reading checks every line.

@@ -54,4 +54,6 @@ def _salvage(text: str) -> ParsedCompletion:
         thought, response = text.rsplit("</think>", 1)
     elif "<think>" in text:
         response, thought = text.split("<think>", 1)
-    return ParsedCompletion(thought=_ANY_TAG.sub(" ", thought).strip(), response=_ANY_TAG.sub(" ", response).strip(), well_formed=False)
+    return ParsedCompletion(
+        thought=_ANY_TAG.sub(" ", thought).strip(), response=_ANY_TAG.sub(" ", response).strip(), well_formed=False
+    )

@@ -34,7 +34,7 @@ class Thought:
         return "\n".join(([self.prose] if self.prose else []) + lines)
 
     def status(self, aspect: Aspect) -> AspectStatus:
-        """The segment of Figure 3 that this aspect falls into: a thought that opens with "neutral" or "unknown" counts as that."""
+        """The segment of Figure 3 that this aspect falls into: one that reads "neutral" or "unknown" counts as that."""
         if aspect not in self.aspects:
             return "omitted"
         words = self.aspects[aspect].lower().strip(" .")

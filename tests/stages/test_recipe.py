@@ -1,0 +1,204 @@
+"""Whole runs of the tiny backbone on the shipped sample, in this process."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.errors import ConfigError, DataError
+from fires_exp.stages.recipe import run_recipe
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SMALL = [
+    "backbone=tiny", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke",
+    "reward=wo_support_skill", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "trainer.progress=false",
+]  # fmt: skip
+
+
+@pytest.fixture
+def configured(tmp_path, cache):
+    """A configuration from overrides, with artefacts below tmp_path."""
+    register_schema()
+
+    def build(*overrides):
+        with initialize_config_module("fires_exp.conf", version_base="1.3"):
+            tree = compose(
+                "config", overrides=[*SMALL, f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}", *overrides]
+            )
+        return load_config(tree)
+
+    return build
+
+
+@pytest.fixture
+def run(tmp_path, configured):
+    """Run overrides in a folder of their own and give the folder back."""
+
+    def start(*overrides, name="run"):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = configured(*overrides)
+        write_yaml(config, folder / "resolved.yaml")
+        run_recipe(config, folder)
+        return folder
+
+    return start
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def stages_of(folder):
+    return [(stage["stage"], stage["reused"]) for stage in read_json(folder / "run.json")["stages"]]
+
+
+def test_the_default_recipe_leaves_a_whole_run_folder(run, capsys):
+    folder = run()
+    record = read_json(folder / "run.json")
+    assert record["status"] == "finished"
+    assert record["versions"]["torch"]
+    assert record["peak_memory_bytes"] > 1e8
+    assert [stage for stage, _ in stages_of(folder)] == ["thoughts", "sft", "grpo", "predictions", "predictions", "predictions"]
+    table = read_json(folder / "metrics.json")
+    assert list(table["policies"]) == ["zero_shot", "sft", "grpo"]
+    assert table["teacher"] == "annotations"
+    steps = read_lines(folder / "metrics.jsonl")
+    assert [(row["stage"], row["step"]) for row in steps] == [("sft", 0), ("sft", 1), ("grpo", 0), ("grpo", 1)]
+    assert "reward/total" in steps[-1]
+    assert len(read_lines(folder / "predictions" / "grpo.jsonl")) == 3
+    assert len(read_lines(folder / "completions.jsonl")) == 2 * 2 * 4
+    assert "<html" in (folder / "report.html").read_text()[:200]
+    assert "BLEU-2" in capsys.readouterr().out
+
+
+def test_a_sweep_over_beta_trains_sft_once(run):
+    first = run("grpo.beta=0.0", name="first")
+    second = run("grpo.beta=0.04", name="second")
+    assert ("sft", False) in stages_of(first)
+    assert stages_of(second)[:3] == [("thoughts", True), ("sft", True), ("grpo", False)]
+    curves = [[row for row in read_lines(folder / "metrics.jsonl") if row["stage"] == "sft"] for folder in (first, second)]
+    assert curves[0] == curves[1]
+
+
+def test_the_same_run_again_reuses_everything_and_says_the_same(run):
+    first, second = run(name="first"), run(name="second")
+    assert all(reused for _, reused in stages_of(second))
+    assert read_json(first / "metrics.json") == read_json(second / "metrics.json")
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(run, tmp_path):
+    def numbers(folder):
+        rows = read_lines(folder / "metrics.jsonl")
+        return [{name: value for name, value in row.items() if not name.startswith("speed/")} for row in rows]
+
+    first = run(f"paths.artifacts={tmp_path / 'one'}", name="first")
+    again = run(f"paths.artifacts={tmp_path / 'two'}", name="again")
+    other = run("seed=43", name="other")
+    assert numbers(first) == numbers(again)
+    assert numbers(first) != numbers(other)
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name != "emotyda_esc"])
+def test_every_experiment_runs_two_steps(run, experiment):
+    folder = run(f"+experiment={experiment}", "prompt=demo")
+    record = read_json(folder / "run.json")
+    assert record["name"] == experiment
+    assert record["status"] == "finished"
+
+
+def test_generalisation_is_tested_on_the_other_dataset(run, real_data):
+    folder = run("+experiment=emotyda_esc", f"test_dataset.root={real_data / 'emotyda'}", "test_dataset.limit.test=3")
+    table = read_json(folder / "metrics.json")
+    assert table["dataset"] == "emotyda_esc"
+    assert table["instances"] == 3
+
+
+def test_real_mesc_text_goes_the_whole_way(run, real_data):
+    folder = run("dataset=mesc", f"dataset.root={real_data / 'mesc'}")
+    assert read_json(folder / "metrics.json")["dataset"] == "mesc"
+
+
+def test_support_skill_without_scorers_is_refused_before_anything_is_made(run, tmp_path):
+    with pytest.raises(ConfigError, match="choose reward=wo_support_skill"):
+        run("reward=fires")
+    assert not (tmp_path / "artifacts").exists()
+    assert "choose reward=wo_support_skill" in read_json(tmp_path / "run" / "run.json")["status"]
+
+
+def test_a_dataset_without_a_train_split_is_refused_in_one_line(run, tmp_path):
+    line = {
+        "id": "c",
+        "split": "test",
+        "turns": [{"speaker": "seeker", "text": "Hi."}, {"speaker": "supporter", "text": "Hello."}],
+    }
+    (tmp_path / "own.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError, match="no train split"):
+        run("dataset=jsonl", f"dataset.root={tmp_path / 'own.jsonl'}")
+
+
+def test_a_prompt_that_cannot_fit_stops_the_run_before_training(run):
+    with pytest.raises(DataError, match=r"prompt\.max_tokens=64"):
+        run("prompt.max_tokens=64")
+
+
+def test_bad_rows_that_are_skipped_are_listed(run, tmp_path):
+    turns = [{"speaker": "seeker", "text": "Hi, I cannot sleep."}, {"speaker": "supporter", "text": "Since when?"}]
+    lines = [
+        json.dumps({"id": f"c{place}", "split": split, "turns": turns})
+        for place, split in enumerate(["train"] * 4 + ["test"] * 2)
+    ]
+    (tmp_path / "own.jsonl").write_text("\n".join([*lines, "{broken"]) + "\n")
+    folder = run("dataset=jsonl", f"dataset.root={tmp_path / 'own.jsonl'}", "dataset.on_bad_row=skip")
+    (row,) = read_lines(folder / "bad_rows.jsonl")
+    assert row["line"] == 7
+
+
+def test_inspect_prints_and_writes_what_it_found(run, capsys):
+    folder = run("recipe=inspect")
+    facts = read_json(folder / "inspect.json")
+    assert facts["instances"] == {"train": 8, "val": 2, "test": 3}
+    assert facts["prompt_tokens"]["max"] > facts["prompt_tokens"]["mean"] > 100
+    assert facts["frames_an_instance"]["max"] == 2
+    assert json.loads(capsys.readouterr().out) == facts
+
+
+def test_pictures_matter_to_a_run_and_it_says_so(run, caplog):
+    logging.getLogger("fires_exp").propagate = True
+    with caplog.at_level(logging.INFO, logger="fires_exp"):
+        run("recipe=sft_only", "frames.max_frames=1")
+    (line,) = [record.message for record in caplog.records if record.message.startswith("picture canary")]
+    assert "NO EFFECT" not in line
+    assert "nats a token" in line
+
+
+def test_validation_loss_is_logged_where_it_is_asked_for(run):
+    folder = run("recipe=sft_only", "sft.validate_every_steps=1")
+    assert [row["sft/val_loss"] for row in read_lines(folder / "metrics.jsonl") if "sft/val_loss" in row]
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb"])
+def test_loggers_get_curves_and_completions(run, logger, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    folder = run(f"logger={logger}")
+    files = [path for path in (folder / "logs").rglob("*") if path.is_file()]
+    if logger == "tensorboard":
+        assert len([path for path in files if path.name.startswith("events.")]) == 2
+    else:
+        assert len([path for path in files if path.suffix == ".wandb"]) == 2
+        assert [path for path in files if path.name.endswith(".table.json")]
+
+
+def test_wandb_online_without_a_key_is_refused(run, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+        run("logger=wandb_online", "recipe=sft_only")

@@ -190,7 +190,7 @@ class GrpoConfig:
         "p of Eq. 3: token (each token's own ratio) or sequence (the completion's ratio, as Eq. 3 is printed)"
     )
     aggregation: str = leaf(
-        "how tokens are averaged: sequence_mean (in a completion, then over completions), token_mean or constant (sum / max_new_tokens)"
+        "how tokens are averaged: sequence_mean (in, then over completions), token_mean or constant (sum / max_new_tokens)"
     )
     clip_epsilon_low: float | None = leaf("ratios below 1 - this earn nothing more; null does not clip")
     clip_epsilon_high: float | None = leaf("ratios above 1 + this earn nothing more; null does not clip")

@@ -90,9 +90,13 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it():
     # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalised to 0.625 and 0.375
     drawn = [int(draw_top_p(logprobs, 0.6, torch.tensor([uniform]))) for uniform in (0.0, 0.62, 0.63, 0.999)]
     assert drawn == [1, 1, 2, 2]
-    drawn = [int(draw_top_p(logprobs, 1.0, torch.tensor([uniform]))) for uniform in (0.49, 0.51, 0.79, 0.81)]
-    assert drawn == [1, 2, 2, 0]
     assert int(draw_top_p(logprobs, 0.01, torch.tensor([0.999]))) == 1
+
+
+def test_without_top_p_tokens_are_drawn_in_the_order_of_their_ids():
+    logprobs = torch.tensor([[0.2, 0.5, 0.0, 0.3]]).log()
+    drawn = [int(draw_top_p(logprobs, 1.0, torch.tensor([uniform]))) for uniform in (0.0, 0.19, 0.21, 0.69, 0.71, 0.9999999)]
+    assert drawn == [0, 0, 1, 1, 3, 3]
 
 
 def test_draws_follow_the_distribution():

@@ -134,8 +134,13 @@ def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
     """Inverse-CDF draw from the smallest set of most probable tokens whose probability reaches `top_p`, renormalised.
 
     `uniform_B` in [0, 1) decides the draw: row b takes the first token whose cumulated probability exceeds uniform_b times the
-    set's total.
+    set's total, tokens ordered by falling probability (by id where `top_p` is 1).
     """
+    if top_p == 1.0:
+        # everything is in the set: no need to sort a vocabulary, tokens stay in the order of their ids
+        cumulated_BV = logprobs_BV.double().exp().cumsum(dim=-1)
+        ids_B = torch.searchsorted(cumulated_BV, (uniform_B.double() * cumulated_BV[:, -1])[:, None], right=True).squeeze(-1)
+        return ids_B.clamp_max(logprobs_BV.shape[-1] - 1)
     probs_BV, order_BV = logprobs_BV.double().exp().sort(dim=-1, descending=True, stable=True)
     cumulated_BV = probs_BV.cumsum(dim=-1)
     # a token is in the set if those before it have not reached top_p yet; the first always is

@@ -15,13 +15,13 @@ from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 SPEAKER_NAMES: Mapping[Role, str] = {"seeker": "Seeker", "supporter": "Supporter"}
 
 ASPECT_MEANINGS: Mapping[Aspect, str] = {
-    Aspect.VISUAL_SCENE: "what the frames show of faces, posture and behaviour",
+    Aspect.VISUAL_SCENE: "faces and behaviour in the frames",
     Aspect.EMOTION: "what the seeker feels",
-    Aspect.SITUATION: "what caused the feeling or what the problem is, or Unknown",
-    Aspect.RESPONSE_STRATEGY: "what the reply should do and why",
+    Aspect.SITUATION: "the cause or the problem, or Unknown",
+    Aspect.RESPONSE_STRATEGY: "what the reply should do",
 }
 
-ROLE = "You are the supporter in an emotional support conversation. Read the conversation and give the supporter's next reply."
+ROLE = "You are the supporter in an emotional support conversation. Give the supporter's next reply."
 
 
 def system_prompt(plan: ThinkingPlan) -> str:

@@ -1,0 +1,146 @@
+"""Every option composes, nothing restates a default, nothing unknown gets through."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+
+from fires_exp.config.describe import describe
+from fires_exp.config.load import load_config, load_yaml, write_yaml
+from fires_exp.config.schema import Config
+from fires_exp.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf"
+OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+EXTENDING = [
+    (group, name) for group, name in OPTIONS if group != "experiment" and "_self_" in (CONF / group / f"{name}.yaml").read_text()
+]
+
+
+def overrides_for(group, name):
+    chosen = [f"+experiment={name}"] if group == "experiment" else [f"{group}={name}"]
+    if group == "dataset" and name != "sample":
+        chosen.append("dataset.root=somewhere")
+    if name == "emotyda_esc" and group == "experiment":
+        chosen.append("test_dataset.root=somewhere")
+    return chosen
+
+
+def test_all_options_are_seen():
+    assert len(OPTIONS) == 69
+    assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_and_loads(composed, group, name):
+    config = load_config(composed(*overrides_for(group, name)))
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(("group", "name"), EXTENDING)
+def test_an_option_that_extends_another_changes_each_leaf_that_it_writes(leaves, group, name):
+    import yaml
+
+    text = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    (parent, _) = text.pop("defaults")
+    ours, theirs = leaves(f"{group}={name}"), leaves(f"{group}={parent}")
+
+    def written(node, prefix):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from written(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    for key in written(text, f"{group}."):
+        assert ours[key] != theirs[key], f"{key} restates what {parent} says"
+
+
+def test_a_resolved_tree_reads_back_as_it_was(composed, tmp_path):
+    config = load_config(composed("+experiment=fires"))
+    write_yaml(config, tmp_path / "resolved.yaml")
+    assert load_yaml(tmp_path / "resolved.yaml") == config
+
+
+def test_the_reference_page_is_what_the_schema_says():
+    assert (ROOT / "docs" / "config.md").read_text() == describe(), "run make docs"
+
+
+def nodes(node=Config):
+    """Every dataclass of the tree."""
+    yield node
+    for kind in typing.get_type_hints(node).values():
+        if dataclasses.is_dataclass(kind):
+            yield from nodes(kind)
+
+
+@pytest.mark.parametrize("node", sorted(set(nodes()), key=lambda node: node.__name__), ids=lambda node: node.__name__)
+def test_every_leaf_has_a_meaning_and_no_default(node):
+    for field in dataclasses.fields(node):
+        assert field.metadata["meaning"]
+        assert field.default is dataclasses.MISSING
+        assert field.default_factory is dataclasses.MISSING
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+reward.skil=0"], "skil"),
+        (["+nonsense=1"], "nonsense"),
+        (["dataset=mesc"], "dataset.root has no value"),
+        (["dataset=mesc", "dataset.root=null"], "dataset=mesc needs dataset.root"),
+        (["dataset.on_bad_row=shrug"], "choose one of error, skip"),
+        (["dataset.limit.train=0"], "dataset.limit.train=0"),
+        (["frames.max_frames=0"], "frames.max_frames=0"),
+        (["frames.max_pixels=100"], "frames.max_pixels=100"),
+        (["backbone.dtype=float16"], "backbone.dtype=float16"),
+        (["backbone=qwen2_5_vl_7b", "backbone.path=null"], "backbone.path"),
+        (["aspects.aspects=[mood]"], "mood"),
+        (["aspects.plan=free"], "only flexible and fixed name aspects"),
+        (["prompt.max_tokens=1"], "prompt.max_tokens=1"),
+        (["sft.lora.rank=0"], "lora.rank=0"),
+        (["sft.lora.dropout=1"], "lora.dropout=1"),
+        (["sft.optimizer.learning_rate=0"], "learning_rate=0"),
+        (["sft.optimizer.schedule=zigzag"], "zigzag"),
+        (["sft.fraction=0"], "sft.fraction=0"),
+        (["sft.micro_batch_size=0"], "sft.micro_batch_size=0"),
+        (["grpo.num_generations=1"], "at least 2"),
+        (["grpo.beta=-1"], "grpo.beta=-1"),
+        (["grpo.advantage_std=both"], "population, sample, none"),
+        (["grpo.clip_epsilon_low=null"], "clip_epsilon_high"),
+        (["grpo.updates_per_rollout=0"], "updates_per_rollout=0"),
+        (["grpo.lora.train_vision=true"], "grpo.lora.train_vision=true"),
+        (["sampling.temperature=0"], "sampling.temperature=0"),
+        (["sampling.top_p=0"], "top_p=0"),
+        (["predict.split=exam"], "predict.split=exam"),
+        (["recipe.stages=[grpo,sft]"], "in the order"),
+        (["recipe.stages=[evaluate]"], "does not train sft"),
+        (["trainer.devices=2"], "trainer.devices=2"),
+        (["logger.wandb_mode=sometimes"], "sometimes"),
+    ],
+)
+def test_an_impossible_value_is_one_line_that_names_the_key(composed, overrides, said):
+    with pytest.raises(ConfigError) as caught:
+        load_config(composed(*overrides))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_composing_needs_no_torch_and_works_from_anywhere(tmp_path):
+    code = "import sys, fires_exp.__main__; assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "fires_exp", "+experiment=wo_situation", "--cfg", "job"],
+        cwd=tmp_path,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "name: wo_situation" in shown.stdout
+    assert not list(tmp_path.iterdir())

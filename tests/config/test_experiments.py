@@ -1,0 +1,97 @@
+"""Each experiment changes exactly what its row of the paper says."""
+
+import pytest
+
+FIRES = {
+    "seed": 42,
+    "frames.name": "keyframes",
+    "frames.max_frames": 16,
+    "aspects.plan": "flexible",
+    "sft.lora.rank": 8,
+    "sft.lora.alpha": 16,
+    "sft.lora.train_vision": False,
+    "sft.fraction": 1.0,
+    "sft.batch_size": 32,
+    "sft.epochs": 3,
+    "sft.max_steps": None,
+    "sft.optimizer.learning_rate": 1e-5,
+    "sft.optimizer.warmup_ratio": 0.1,
+    "grpo.lora.rank": 8,
+    "grpo.lora.alpha": 32,
+    "grpo.batch_size": 32,
+    "grpo.epochs": 3,
+    "grpo.max_steps": None,
+    "grpo.optimizer.learning_rate": 1e-5,
+    "grpo.optimizer.warmup_ratio": 0.05,
+    "grpo.num_generations": 4,
+    "grpo.beta": 0.001,
+    "grpo.updates_per_rollout": 1,
+    "reward.format_weight": 0.1,
+    "reward.consistency_weight": 1.0,
+    "reward.support_skill_weight": 0.1,
+}
+
+ALL = ["visual_scene", "emotion", "situation", "response_strategy"]
+CHANGES = {
+    "wo_flet": {"aspects.name": "fixed", "aspects.plan": "fixed"},
+    "wo_sft": {"recipe.name": "grpo_only", "recipe.stages": ["grpo", "evaluate"], "recipe.policies": ["zero_shot", "grpo"]},
+    "wo_rl": {
+        "recipe.name": "sft_only",
+        "recipe.stages": ["synthesise", "sft", "evaluate"],
+        "recipe.policies": ["zero_shot", "sft"],
+    },
+    "wo_ssr": {"reward.name": "wo_support_skill", "reward.support_skill_weight": 0.0},
+    "wo_video": {"frames.name": "none"},
+    "wo_scene": {"aspects.name": "wo_scene", "aspects.aspects": ALL[1:]},
+    "wo_emotion": {"aspects.name": "wo_emotion", "aspects.aspects": [ALL[0], *ALL[2:]]},
+    "wo_situation": {"aspects.name": "wo_situation", "aspects.aspects": [*ALL[:2], ALL[3]]},
+    "wo_strategy": {"aspects.name": "wo_strategy", "aspects.aspects": ALL[:3]},
+    "wo_all": {"aspects.name": "free", "aspects.plan": "free", "aspects.aspects": []},
+    "qwen2_5_vl_0shot": {
+        "aspects.name": "no_thought",
+        "aspects.plan": "none",
+        "aspects.aspects": [],
+        "recipe.name": "zero_shot",
+        "recipe.stages": ["evaluate"],
+        "recipe.policies": ["zero_shot"],
+    },
+    "qwen2_5_vl_finetuned": {
+        "aspects.name": "no_thought",
+        "aspects.plan": "none",
+        "aspects.aspects": [],
+        "recipe.name": "sft_only",
+        "recipe.stages": ["synthesise", "sft", "evaluate"],
+        "recipe.policies": ["zero_shot", "sft"],
+    },
+    "beta_0": {"grpo.beta": 0.0},
+    "beta_0_04": {"grpo.beta": 0.04},
+    "cold_start_25": {"sft.fraction": 0.25},
+    "cold_start_50": {"sft.fraction": 0.5},
+    "cold_start_75": {"sft.fraction": 0.75},
+}
+
+
+@pytest.mark.parametrize(("key", "value"), FIRES.items())
+def test_fires_is_the_paper_s_table_6(leaves, key, value):
+    assert leaves("+experiment=fires")[key] == value
+
+
+@pytest.mark.parametrize(("experiment", "changes"), CHANGES.items())
+def test_an_experiment_changes_exactly_the_leaves_of_its_row(leaves, experiment, changes):
+    fires, ours = leaves("+experiment=fires"), leaves(f"+experiment={experiment}")
+    assert fires.keys() == ours.keys()
+    changed = {key: value for key, value in ours.items() if value != fires[key]}
+    assert changed.pop("name") == experiment
+    assert changed == changes
+
+
+def test_generalisation_changes_the_test_dataset_alone(leaves):
+    fires, ours = leaves("+experiment=fires"), leaves("+experiment=emotyda_esc", "test_dataset.root=x")
+    changed = {key for key in fires.keys() | ours.keys() if fires.get(key, "absent") != ours.get(key, "absent")}
+    assert {key for key in changed if not key.startswith("test_dataset")} == {"name"}
+    assert ours["test_dataset.name"] == "emotyda_esc"
+
+
+def test_options_on_the_command_line_win_over_an_experiment(leaves):
+    assert leaves("+experiment=fires", "reward=wo_support_skill")["reward.support_skill_weight"] == 0.0
+    assert leaves("+experiment=fires", "grpo.beta=0.5")["grpo.beta"] == 0.5

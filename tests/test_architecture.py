@@ -1,0 +1,84 @@
+"""The house rules that a machine can check: who imports whom, what ships, how long a file gets."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "fires_exp"
+
+# Data flows down this list and a folder imports only what stands above it. Rewards stand above rollouts, since a group of
+# rollouts knows how to have itself scored; grpo above metrics, since health looks for tied groups; report above stages, since a
+# run ends by writing its page.
+ORDER = [
+    "errors", "config", "data", "thinking", "prompts", "policy", "scores", "rewards", "rollouts", "grpo", "metrics", "modules",
+    "report", "stages",
+]  # fmt: skip
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if "sample_corpus" not in path.parts)
+LONG_FILES = {"config/schema.py": "the whole tree of keys in one place is what makes it a reference"}
+
+
+def imported(path):
+    """Dotted names of everything that a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names.add(node.module)
+    return names
+
+
+def home(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if home(path) in ORDER], ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_folder_imports_only_folders_above_it(path):
+    own = {name.split(".")[1] for name in imported(path) if name.startswith("fires_exp.")}
+    above = set(ORDER[: ORDER.index(home(path)) + 1])
+    assert own <= above
+
+
+def test_every_folder_has_its_place_in_the_order():
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    assert folders | {"errors"} == set(ORDER)
+
+
+def test_config_needs_neither_torch_nor_transformers_and_grpo_only_torch():
+    def outside(folder):
+        names = {name.split(".")[0] for path in FILES if home(path) == folder for name in imported(path)}
+        return names - {"fires_exp", "__future__"}
+
+    assert not outside("config") & {"torch", "transformers", "numpy", "pytorch_lightning"}
+    assert outside("grpo") <= {"torch", "dataclasses", "typing"}
+    for path in FILES:
+        if home(path) == "grpo":
+            assert {name for name in imported(path) if name.startswith("fires_exp")} <= {"fires_exp.errors"}
+
+
+def test_only_modules_and_the_stage_that_fits_them_know_lightning():
+    users = {
+        str(path.relative_to(PACKAGE)) for path in FILES if any(name.startswith("pytorch_lightning") for name in imported(path))
+    }
+    assert users == {"modules/training.py", "stages/fit.py"}
+
+
+def test_the_wheel_holds_every_package():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        packages = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    on_disk = {f"fires_exp.{path.name}" for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    assert set(packages) == on_disk | {"fires_exp", "fires_exp.conf"}
+
+
+def test_no_file_is_called_nothing():
+    assert not [path for path in FILES if path.stem in ("utils", "util", "common", "helpers", "base", "misc")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_over_three_hundred_lines_has_a_reason(path):
+    name = str(path.relative_to(PACKAGE))
+    assert (len(path.read_text().splitlines()) <= 300) != (name in LONG_FILES)

@@ -1,0 +1,53 @@
+"""experiments/: rows of the paper's tables, their experiments and printed cells agree."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/runs.yaml"))
+EXPERIMENTS = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+NOT_IN_A_TABLE = {"smoke"}
+
+
+def runs_of(folder):
+    return [(row["row"], row["experiment"]) for row in yaml.safe_load((folder / "runs.yaml").read_text())]
+
+
+def test_there_is_a_folder_for_each_table_and_figure_that_has_experiments():
+    assert [folder.name for folder in FOLDERS] == [
+        "appendix_e_beta",
+        "figure7_cold_start",
+        "table1_main",
+        "table2_components",
+        "table4_aspects",
+        "table5_generalisation",
+    ]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_rows_name_experiments_that_exist_and_agree_with_the_paper_s_cells(folder):
+    runs = runs_of(folder)
+    assert {experiment for _, experiment in runs} <= EXPERIMENTS
+    with (folder / "paper.csv").open() as file:
+        cells = list(csv.DictReader(file, strict=True))
+    assert [(row["row"], row["experiment"]) for row in cells if row["experiment"]] == runs
+    for row in cells:
+        for name, text in row.items():
+            assert text is not None
+            if name not in ("row", "experiment") and text:
+                assert 0 < float(text) < 100
+    assert "+experiment=" + ",".join(experiment for _, experiment in runs) in (folder / "README.md").read_text()
+
+
+def test_every_experiment_is_a_row_somewhere():
+    rows = {experiment for folder in FOLDERS for _, experiment in runs_of(folder)}
+    assert rows == EXPERIMENTS - NOT_IN_A_TABLE
+
+
+def test_the_readme_names_every_experiment():
+    readme = (ROOT / "README.md").read_text()
+    for name in EXPERIMENTS - {"cold_start_50", "cold_start_75", "wo_emotion"}:
+        assert f"`{name}`" in readme

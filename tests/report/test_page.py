@@ -29,15 +29,32 @@ def write_lines(path, rows):
 def run_folder(tmp_path):
     """As a whole run leaves it."""
     run = {
-        "name": "demo", "status": "finished", "started": "2026-01-31T12:00:00+00:00", "seed": 42, "commit": "0123456789abcdef", "python": "3.11",
-        "machine": "x86_64", "versions": {"torch": "2"}, "seconds": 600.0, "peak_memory_bytes": 3e9, "peak_gpu_memory_bytes": None,
+        "name": "demo",
+        "status": "finished",
+        "started": "2026-01-31T12:00:00+00:00",
+        "seed": 42,
+        "commit": "0123456789abcdef",
+        "python": "3.11",
+        "machine": "x86_64",
+        "versions": {"torch": "2"},
+        "seconds": 600.0,
+        "peak_memory_bytes": 3e9,
+        "peak_gpu_memory_bytes": None,
         "stages": [{"stage": "sft", "key": "k", "folder": "f", "reused": True, "seconds": 60.0}],
-    }  # fmt: skip
+    }
     metrics = {
-        "name": "demo", "dataset": "sample", "split": "test", "instances": 3, "backbone": "smollm2_vl", "reward": "wo_support_skill",
+        "name": "demo",
+        "dataset": "sample",
+        "split": "test",
+        "instances": 3,
+        "backbone": "smollm2_vl",
+        "reward": "wo_support_skill",
         "teacher": "annotations",
-        "policies": {"zero_shot": [metric("BLEU-2", 1.0), metric("Words", 9, "none")], "grpo": [metric("BLEU-2", 2.0), metric("Words", 8, "none")]},
-    }  # fmt: skip
+        "policies": {
+            "zero_shot": [metric("BLEU-2", 1.0), metric("Words", 9, "none")],
+            "grpo": [metric("BLEU-2", 2.0), metric("Words", 8, "none")],
+        },
+    }
     (tmp_path / "run.json").write_text(json.dumps(run))
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     (tmp_path / "resolved.yaml").write_text("name: demo\n")
@@ -47,17 +64,34 @@ def run_folder(tmp_path):
     ]
     write_lines(tmp_path / "metrics.jsonl", steps)
     answers = [
-        {"id": f"x-{place}", "completion": "", "thought": f"Emotion: {ATTACK}", "response": ATTACK, "well_formed": place != 2,
-         "finish_reason": "length" if place == 2 else "stop", "context": ATTACK, "reference_response": f"reference {place}"}
+        {
+            "id": f"x-{place}",
+            "completion": "",
+            "thought": f"Emotion: {ATTACK}",
+            "response": ATTACK,
+            "well_formed": place != 2,
+            "finish_reason": "length" if place == 2 else "stop",
+            "context": ATTACK,
+            "reference_response": f"reference {place}",
+        }
         for place in range(3)
-    ]  # fmt: skip
+    ]
     for policy in ("zero_shot", "grpo"):
         write_lines(tmp_path / "predictions" / f"{policy}.jsonl", answers)
     samples = [
-        {"step": step, "example_id": "x", "place": place, "reward": 0.1 * place, "reward_format": 1.0, "finish_reason": "stop",
-         "completion": ATTACK, "reference_response": "r"}
-        for step in (0, 9) for place in range(4)
-    ]  # fmt: skip
+        {
+            "step": step,
+            "example_id": "x",
+            "place": place,
+            "reward": 0.1 * place,
+            "reward_format": 1.0,
+            "finish_reason": "stop",
+            "completion": ATTACK,
+            "reference_response": "r",
+        }
+        for step in (0, 9)
+        for place in range(4)
+    ]
     write_lines(tmp_path / "completions.jsonl", samples)
     thought = {"example_id": "x", "plan": "flexible", "teacher": "annotations", "prompt_hash": "h", "created": "c", "prose": ""}
     write_lines(tmp_path / "thoughts.jsonl", [thought | {"aspects": {"emotion": "neutral", "situation": "Unknown"}}])

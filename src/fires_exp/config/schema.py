@@ -253,7 +253,7 @@ class SamplingConfig:
 
 @dataclass(kw_only=True)
 class PredictConfig:
-    split: str = leaf("the split that is answered and scored: val or test")
+    split: str = leaf("the split that is answered and scored: train, val or test")
     batch_size: int = leaf("instances answered at a time")
     decoding: SamplingConfig = leaf("how responses are decoded; temperature 0 is greedy")
 

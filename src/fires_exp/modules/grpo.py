@@ -169,10 +169,11 @@ class GrpoModule(AdapterModule):
             self._check_first_step(sums["kl"] / tokens)
         norm = self.optimizer_step_by_hand(names)
         # only before the first update is the policy that scores the one that sampled
-        gap = {"grpo/sampling_logprob_gap": sums["gap"] / tokens} if first else {}
-        return gap | {
+        extra = {"grpo/sampling_logprob_gap": sums["gap"] / tokens} if first else {}
+        if self.config.beta > 0:  # without the term the reference is not asked, and a KL of 0 would be a lie
+            extra["grpo/kl"] = sums["kl"] / tokens
+        return extra | {
             "grpo/loss": sums["loss"],
-            "grpo/kl": sums["kl"] / tokens,
             "grpo/clip_share": sums["clipped"] / tokens,
             "grpo/entropy": sums["entropy"] / tokens,
             "grpo/largest_ratio_gap": ratio_gap,

@@ -28,7 +28,7 @@ def imported(path):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            names.add(node.module)
+            names |= {f"fires_exp.{alias.name}" for alias in node.names} if node.module == "fires_exp" else {node.module}
     return names
 
 

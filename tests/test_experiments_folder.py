@@ -1,6 +1,7 @@
 """experiments/: rows of the paper's tables, their experiments and printed cells agree."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,27 @@ def test_the_readme_names_every_experiment():
     readme = (ROOT / "README.md").read_text()
     for name in EXPERIMENTS - {"cold_start_50", "cold_start_75", "wo_emotion"}:
         assert f"`{name}`" in readme
+
+
+def test_a_row_that_stands_in_several_tables_has_the_same_cells_in_each():
+    cells = {}
+    for folder in FOLDERS:
+        with (folder / "paper.csv").open() as file:
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    if row["experiment"] and name not in ("row", "experiment"):
+                        cells.setdefault((row["experiment"], name), set()).add(text)
+    assert {key: texts for key, texts in cells.items() if len(texts) > 1} == {}
+
+
+def test_the_numbers_in_an_experiment_s_header_are_the_paper_s_cells():
+    checked = set()
+    for folder in FOLDERS:
+        with (folder / "paper.csv").open() as file:
+            for row in csv.DictReader(file):
+                if row["experiment"] and "B-2" in row:
+                    header = (ROOT / "conf" / "experiment" / f"{row['experiment']}.yaml").read_text()
+                    named = dict(re.findall(r"(B-2|R-L|METEOR|DIFF-E) (\d+\.\d+)", header))
+                    assert named == {name: row[name] for name in ("B-2", "R-L", "METEOR", "DIFF-E")}
+                    checked.add(row["experiment"])
+    assert len(checked) == 14

@@ -1,6 +1,13 @@
 """Each experiment changes exactly what its row of the paper says."""
 
+import re
+from pathlib import Path
+
 import pytest
+import yaml
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 FIRES = {
     "seed": 42,
@@ -71,6 +78,10 @@ CHANGES = {
 }
 
 
+def test_every_experiment_is_pinned():
+    assert {path.stem for path in EXPERIMENTS} == {*CHANGES, "fires", "emotyda_esc", "smoke"}
+
+
 @pytest.mark.parametrize(("key", "value"), FIRES.items())
 def test_fires_is_the_paper_s_table_6(leaves, key, value):
     assert leaves("+experiment=fires")[key] == value
@@ -95,3 +106,27 @@ def test_generalisation_changes_the_test_dataset_alone(leaves):
 def test_options_on_the_command_line_win_over_an_experiment(leaves):
     assert leaves("+experiment=fires", "reward=wo_support_skill")["reward.support_skill_weight"] == 0.0
     assert leaves("+experiment=fires", "grpo.beta=0.5")["grpo.beta"] == 0.5
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_overrides_nothing_with_what_it_already_was(leaves, path):
+    written = yaml.safe_load(path.read_text())
+    defaults = written.pop("defaults")
+    parents = [entry for entry in defaults if isinstance(entry, str)]
+    parent = [f"+experiment={name}" for name in parents]
+    before = leaves(*parent)
+    for entry in defaults:
+        if isinstance(entry, str) or not (swap := re.match(r"override /(\w+)$", next(iter(entry)))):
+            continue
+        ((_, option),) = entry.items()
+        assert leaves(*parent, f"{swap[1]}={option}") != before, f"{swap[1]}={option} is what {parents or 'the default run'} has"
+
+    def own(node, prefix=""):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from own(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    for key, value in own(written):
+        assert before[key] != value, f"{key}={value} is what {parents or 'the default run'} has"

@@ -14,6 +14,7 @@ from fires_exp.modules.grpo import GrpoModule
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.modules.training import learning_rate_factor
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory
+from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate
 from fires_exp.rewards.total import RewardBreakdown
@@ -241,15 +242,17 @@ def test_later_updates_on_a_rollout_are_off_policy_and_pulled_back_by_kl(tiny, p
     assert row["grpo/largest_ratio_gap"] > 0
 
 
-def test_micro_batch_size_changes_nothing(tiny, tiny_config, cache, prompts):
-    from fires_exp.policy.backbone import build_policy
-
+def test_micro_batches_and_checkpointing_change_nothing(tiny_config, cache, prompts):
     norms = []
-    for size in (1, 3, 8):
+    for size, checkpointing in ((1, False), (3, False), (8, False), (3, True)):
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
-        (row,) = fit(grpo_module(policy, VowelReward(), replace(GRPO, micro_batch_size=size, beta=0.01)), [prompts])
+        config = replace(GRPO, micro_batch_size=size, beta=0.01, gradient_checkpointing=checkpointing)
+        module = grpo_module(policy, VowelReward(), config)
+        if checkpointing:
+            save_activation_memory(policy)
+        (row,) = fit(module, [prompts])
         norms.append(row["grpo/grad_norm"])
-    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+    assert norms == pytest.approx([norms[0]] * 4, rel=1e-4)
 
 
 def test_every_step_logs_rewards_by_part_and_signs_of_health(tiny, prompts):

@@ -1,11 +1,13 @@
 """What a policy says of a completion depends on prompt, pictures and completion, and on nothing else."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from making import SAMPLING, face, make_example
 
 from fires_exp.policy.adapters import add_adapter
-from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.collate import collate
 from fires_exp.stages.canaries import picture_effect, swap_frames
@@ -90,6 +92,41 @@ def test_entropy_of_a_known_distribution(tiny, prompts, completions):
     mask = inputs.completion_mask
     torch.testing.assert_close(scored.entropy_BC[mask], torch.full((int(mask.sum()),), allowed).float().log(), atol=1e-3, rtol=0)
     assert not scored.entropy_BC[~mask].any()
+
+
+def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_sequences(tiny, lora, encoder, prompts):
+    add_adapter(tiny, replace(lora, train_vision=True), seed=0)
+    with torch.no_grad():
+        for name, parameter in tiny.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(name))) * 0.1)
+    completions = [encoder.completion_ids(text) for text in ("Hi.", "Tell me more about that, please.", "What happened?")]
+    completions.append(completions[0][:1])
+    weights = torch.linspace(-1, 1, 4)[:, None]
+    for prompt in prompts:
+        found = []
+        for shared in (True, False):
+            tiny.zero_grad()
+            if shared:
+                scored = group_logprobs(tiny, prompt, completions, 0.7)
+            else:
+                scored = completion_logprobs(tiny, collate([prompt] * 4, completions, pad_id=tiny.pad_id), 0.7)
+            (scored.logprobs_BC * weights).sum().backward()
+            gradients = {
+                name: parameter.grad.clone() for name, parameter in tiny.named_parameters() if parameter.grad is not None
+            }
+            found.append((scored, gradients))
+        (ours, our_gradients), (theirs, their_gradients) = found
+        torch.testing.assert_close(ours.logprobs_BC, theirs.logprobs_BC, atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours.entropy_BC, theirs.entropy_BC, atol=1e-5, rtol=0)
+        for name, gradient in our_gradients.items():
+            torch.testing.assert_close(gradient, their_gradients[name], atol=2e-5, rtol=1e-3)
+
+
+def test_one_token_completions_need_no_second_pass(tiny, prompts, encoder):
+    one = [encoder.completion_ids("Hi.")[:1]]
+    shared = group_logprobs(tiny, prompts[1], one, 1.0).logprobs_BC
+    torch.testing.assert_close(shared[0], logprobs_of(tiny, [prompts[1]], one)[0], atol=1e-5, rtol=0)
 
 
 def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):

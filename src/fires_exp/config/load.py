@@ -25,17 +25,15 @@ def load_config(tree: DictConfig | dict[str, Any]) -> Config:
 
     Hydra lets `+reward.skil=0` add a key that nothing reads; merging the plain tree into the schema once more refuses it.
     """
-    plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
-    assert isinstance(plain, dict)
     try:
+        plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
+        assert isinstance(plain, dict)
         merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=…")
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
         problem = str(error).strip().splitlines()[0]
         raise ConfigError(f"{error.full_key or 'configuration'}: {problem}; docs/config.md lists every key") from None
 

@@ -5,6 +5,8 @@ A class has no defaults, so a number is written in one place only. `docs/config.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,14 @@ def leaf(meaning: str) -> Any:
 def _check(holds: bool, message: str) -> None:
     if not holds:
         raise ConfigError(message)
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
@@ -113,6 +123,11 @@ class AspectsConfig:
         known = ("visual_scene", "emotion", "situation", "response_strategy")
         for aspect in self.aspects:
             _one_of("aspects.aspects", aspect, known)
+        places = [known.index(aspect) for aspect in self.aspects]
+        _check(  # a thought is written in this order, so a prompt that lists another would contradict it
+            places == sorted(set(places)),
+            f"aspects.aspects={list(self.aspects)}: each aspect once, in the order {', '.join(known)}",
+        )
         _check(
             bool(self.aspects) == (self.plan in ("flexible", "fixed")),
             f"aspects.plan={self.plan} with aspects.aspects={list(self.aspects)}: only flexible and fixed name aspects",
@@ -145,7 +160,9 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         _check(self.rank >= 1, f"lora.rank={self.rank}: write at least 1")
+        _check(self.alpha >= 1, f"lora.alpha={self.alpha}: write at least 1; with 0 the adapter changes nothing")
         _check(0 <= self.dropout < 1, f"lora.dropout={self.dropout}: write a share from 0 up to 1")
+        _check(_is_pattern(self.target_modules), f"lora.target_modules={self.target_modules}: not a regular expression")
 
 
 @dataclass(kw_only=True)
@@ -160,6 +177,7 @@ class OptimizerConfig:
         _one_of("optimizer.schedule", self.schedule, ("cosine", "linear", "constant"))
         _check(self.learning_rate > 0, f"optimizer.learning_rate={self.learning_rate}: write a number above 0")
         _check(0 <= self.warmup_ratio <= 1, f"optimizer.warmup_ratio={self.warmup_ratio}: write a share from 0 to 1")
+        _check(self.weight_decay >= 0, f"optimizer.weight_decay={self.weight_decay}: write 0 or more")
         _check(self.max_grad_norm > 0, f"optimizer.max_grad_norm={self.max_grad_norm}: write a number above 0")
 
 
@@ -178,6 +196,10 @@ class SftConfig:
 
     def __post_init__(self) -> None:
         _check(0 < self.fraction <= 1, f"sft.fraction={self.fraction}: write a share above 0, up to 1")
+        _check(
+            self.validate_every_steps is None or self.validate_every_steps >= 1,
+            f"sft.validate_every_steps={self.validate_every_steps}: write at least 1, or null for never",
+        )
         _check_loop("sft", self.epochs, self.max_steps, self.batch_size, self.micro_batch_size, self.checkpoint_every_steps)
 
 
@@ -198,8 +220,10 @@ class GrpoConfig:
     epochs: int = leaf("passes over the prompts")
     max_steps: int | None = leaf("stop after so many rollouts; null runs all epochs")
     batch_size: int = leaf("prompts a step (G times as many completions)")
-    micro_batch_size: int = leaf("completions a forward and backward pass")
-    gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
+    micro_batch_size: int = leaf("completions a forward and backward pass, all of one prompt, which is read once for them")
+    gradient_checkpointing: bool = leaf(
+        "recompute activations in the backward pass to save memory; prompts are then read G times"
+    )
     checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
     log_completions_every_steps: int = leaf(
         "write the step's completions with their rewards to completions.jsonl and the loggers every so many steps"
@@ -218,6 +242,9 @@ class GrpoConfig:
             (self.clip_epsilon_low is None) == (self.clip_epsilon_high is None),
             "grpo.clip_epsilon_low and grpo.clip_epsilon_high: write both, or null for both",
         )
+        for side in ("low", "high"):
+            epsilon = getattr(self, f"clip_epsilon_{side}")
+            _check(epsilon is None or epsilon > 0, f"grpo.clip_epsilon_{side}={epsilon}: write a number above 0, or null")
         _check(self.log_completions_every_steps >= 1, "grpo.log_completions_every_steps: write at least 1")
         _check(not self.lora.train_vision, "grpo.lora.train_vision=true: the vision tower is trained in SFT only; write false")
         _check_loop("grpo", self.epochs, self.max_steps, self.batch_size, self.micro_batch_size, self.checkpoint_every_steps)
@@ -237,6 +264,11 @@ class RewardConfig:
     format_weight: float = leaf("w^F of Eq. 5")
     consistency_weight: float = leaf("w^R of Eq. 5, for ROUGE-L F1 against the reference response")
     support_skill_weight: float = leaf("w^DE of Eq. 5, for support skills like the reference's; 0 is w/o SSR")
+
+    def __post_init__(self) -> None:
+        for part in ("format", "consistency", "support_skill"):
+            weight = getattr(self, f"{part}_weight")
+            _check(math.isfinite(weight) and weight >= 0, f"reward.{part}_weight={weight}: write 0 or more")
 
 
 @dataclass(kw_only=True)
@@ -283,6 +315,10 @@ class RecipeConfig:
                 policy == "zero_shot" or policy in self.stages,
                 f"recipe.policies={list(self.policies)}: recipe.stages={list(self.stages)} does not train {policy}",
             )
+        _check(
+            bool(self.policies) == ("evaluate" in self.stages),
+            f"recipe.policies={list(self.policies)} with recipe.stages={list(self.stages)}: evaluate and policies go together",
+        )
 
 
 @dataclass(kw_only=True)
@@ -339,6 +375,7 @@ class Config:
     paths: PathsConfig = leaf("where files go")
 
     def __post_init__(self) -> None:
+        _check(0 <= self.seed < 2**32, f"seed={self.seed}: write a number from 0 to {2**32 - 1}")
         _check(
             "grpo" not in self.recipe.stages or self.sampling.temperature > 0,
             "sampling.temperature=0: GRPO needs completions that differ; write a number above 0",

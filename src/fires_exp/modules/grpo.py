@@ -16,9 +16,9 @@ from fires_exp.grpo.advantages import group_advantages
 from fires_exp.grpo.loss import Objective, grpo_loss, token_weights
 from fires_exp.metrics.health import rollout_metrics
 from fires_exp.modules.training import AdapterModule, chunks
-from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.policy.logprobs import CompletionLogprobs, completion_logprobs, group_logprobs
 from fires_exp.policy.policy import Policy
-from fires_exp.prompts.collate import ModelInputs, collate, lengths_mask
+from fires_exp.prompts.collate import collate, lengths_mask
 from fires_exp.prompts.processor import EncodedPrompt
 from fires_exp.rewards.total import CompletionReward, RewardBreakdown
 from fires_exp.rollouts.collect import collect_rollouts
@@ -33,9 +33,11 @@ ShowCompletions = Callable[[int, Sequence[RolloutGroup], Sequence[Sequence[Rewar
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Rows of the batch's B completions, and what they are trained against; the first update fills in log-probabilities."""
+    """Completions of one prompt, and what they are trained against; the first update fills in log-probabilities."""
 
-    inputs: ModelInputs
+    prompt: EncodedPrompt
+    completion_ids: list[Tensor]
+    mask_BC: Tensor
     sampled_logprobs_BC: Tensor
     advantages_B: Tensor
     weights_BC: Tensor
@@ -109,50 +111,64 @@ class GrpoModule(AdapterModule):
         self.log("reward", metrics["reward/total"], prog_bar=True, logger=False, batch_size=len(batch))
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], advantages_PG: Tensor) -> list[MicroBatch]:
-        """The B = P·G completions, row b = p·G + g, cut into micro-batches; weights are those of the whole batch."""
-        rows = [(group.prompt, rollout.completion) for group in groups for rollout in group.rollouts]
-        weights_BC = token_weights(lengths_mask([len(completion.ids) for _, completion in rows]), self.objective)
-        sampled_BC = pad_sequence([completion.logprobs for _, completion in rows], batch_first=True)
+        """Each group's completions in pieces of `micro_batch_size`; weights are those of the whole batch of B = P·G."""
+        completions = [rollout.completion for group in groups for rollout in group.rollouts]
+        mask_BC = lengths_mask([len(completion.ids) for completion in completions])
+        weights_BC = token_weights(mask_BC, self.objective)
+        sampled_BC = pad_sequence([completion.logprobs for completion in completions], batch_first=True)
         advantages_B = advantages_PG.flatten()
         micro_batches = []
-        for places in chunks(range(len(rows)), self.config.micro_batch_size):
-            inputs = collate([rows[b][0] for b in places], [rows[b][1].ids for b in places], pad_id=self.policy.pad_id)
-            width = inputs.completion_ids.shape[1]
-            micro_batches.append(
-                MicroBatch(
-                    inputs=inputs.to(self.device),
-                    sampled_logprobs_BC=sampled_BC[list(places), :width].to(self.device),
-                    advantages_B=advantages_B[list(places)].to(self.device),
-                    weights_BC=weights_BC[list(places), :width].to(self.device),
+        for p, group in enumerate(groups):
+            first = p * len(group.rollouts)
+            for places in chunks(range(first, first + len(group.rollouts)), self.config.micro_batch_size):
+                rows = slice(places[0], places[-1] + 1)
+                ids = [completion.ids for completion in completions[rows]]
+                width = max(len(one) for one in ids)
+                micro_batches.append(
+                    MicroBatch(
+                        prompt=group.prompt,
+                        completion_ids=ids,
+                        mask_BC=mask_BC[rows, :width].to(self.device),
+                        sampled_logprobs_BC=sampled_BC[rows, :width].to(self.device),
+                        advantages_B=advantages_B[rows].to(self.device),
+                        weights_BC=weights_BC[rows, :width].to(self.device),
+                    )
                 )
-            )
         return micro_batches
+
+    def _score(self, micro: MicroBatch) -> CompletionLogprobs:
+        """Log-probabilities of a micro-batch; the prompt is read once unless checkpointing forbids a cache."""
+        if not self.config.gradient_checkpointing:
+            return group_logprobs(self.policy, micro.prompt, micro.completion_ids, self.sampling.temperature)
+        prompts = [micro.prompt] * len(micro.completion_ids)
+        inputs = collate(prompts, micro.completion_ids, pad_id=self.policy.pad_id).to(self.device)
+        return completion_logprobs(self.policy, inputs, self.sampling.temperature)
 
     def _update(self, micro_batches: Sequence[MicroBatch], names: Sequence[str], *, first: bool) -> dict[str, float]:
         """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
         batch_size = sum(len(micro.advantages_B) for micro in micro_batches)
-        tokens = float(sum(micro.inputs.completion_mask.sum() for micro in micro_batches))
+        tokens = float(sum(micro.mask_BC.sum() for micro in micro_batches))
         sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0, "gap": 0.0}
         ratio_gap = 0.0
         if first and self.config.updates_per_rollout > 1:
             # the step changes the policy, so all of the old log-probabilities are read before it
             for micro in micro_batches:
                 with torch.no_grad():
-                    scored = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+                    scored = self._score(micro)
                 micro.old_logprobs_BC = scored.logprobs_BC
         for micro in micro_batches:
             if first and self.config.beta > 0:
                 with self.policy.as_reference():
-                    reference = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+                    reference = self._score(micro)
                 micro.ref_logprobs_BC = reference.logprobs_BC
-            scored = completion_logprobs(self.policy, micro.inputs, self.sampling.temperature)
+            scored = self._score(micro)
             old_logprobs_BC = micro.old_logprobs_BC if micro.old_logprobs_BC is not None else scored.logprobs_BC.detach()
             terms = grpo_loss(
                 scored.logprobs_BC,
                 old_logprobs_BC=old_logprobs_BC,
                 ref_logprobs_BC=micro.ref_logprobs_BC,
                 advantages_B=micro.advantages_B,
-                mask_BC=micro.inputs.completion_mask,
+                mask_BC=micro.mask_BC,
                 weights_BC=micro.weights_BC,
                 batch_size=batch_size,
                 objective=self.objective,

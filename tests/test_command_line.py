@@ -68,6 +68,14 @@ def test_a_sweep_starts_a_process_a_job_and_shares_stages(fires, tmp_path):
     assert not (tmp_path / "__main__.log").exists()
 
 
+def test_a_job_that_fails_does_not_stop_the_others_and_the_sweep_says_so(fires, tmp_path):
+    done = fires("-m", *SMALL, "reward=fires,wo_support_skill", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "sweep/0 ended with status 2" in done.stderr
+    assert json.loads((tmp_path / "sweep" / "1" / "run.json").read_text())["status"] == "finished"
+
+
 def test_an_interrupt_ends_with_the_way_to_go_on(tmp_path, cache):
     places = [
         f"paths.cache={cache}",

@@ -20,6 +20,9 @@ from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import FiresError
 
 USER_ERROR = 2
+JOB_FAILED = 1
+
+_failed: list[Path] = []
 
 register_schema()
 
@@ -40,7 +43,8 @@ def compose_and_start(tree: DictConfig) -> None:
     if hydra_config.mode is RunMode.MULTIRUN:
         status = subprocess.run(command, check=False).returncode
         if status != 0:
-            raise RuntimeError(f"the job in {run_folder} ended with status {status}")
+            print(f"fires_exp: the job in {run_folder} ended with status {status}; the others go on", file=sys.stderr)
+            _failed.append(run_folder)
     else:
         os.execv(sys.executable, command)  # noqa: S606
 
@@ -48,6 +52,8 @@ def compose_and_start(tree: DictConfig) -> None:
 def main() -> None:
     """Entry point of `python -m fires_exp` and of the command `fires-exp`."""
     compose_and_start()
+    if _failed:
+        sys.exit(JOB_FAILED)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ resolved.yaml      the configuration             metrics.jsonl   every logged st
 run.json           commit, versions, timings     metrics.json    the final table
 predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
 thoughts.jsonl     the thoughts learned from     bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
-report.html        all of it on one page         log.txt
+report.html        all of it on one page         picture_canary.json, log.txt
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
     if "sft" in stages:
         sft = make_sft(work, thoughts)
         _say_canary(sft)
+        shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     if "grpo" in stages:
         grpo = make_grpo(work, sft)
         if (grpo.folder / COMPLETIONS).is_file():

@@ -2,213 +2,228 @@
 
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
+from report.synthetic_run import write_run
 
-from fires_exp.errors import StageError
+from fires_exp.errors import DataError, StageError
 from fires_exp.report.__main__ import main
-from fires_exp.report.figures import Line, curves, running_mean, stacked_shares
-from fires_exp.report.page import evenly, sample_groups, write_page
-from fires_exp.report.tables import best_value, metrics_table
+from fires_exp.report.page import gather, in_words, write_page
 
-ATTACK = '<script>alert(1)</script><img src=x onerror="alert(2)">'
-
-
-def metric(name, value, direction="higher"):
-    return {"name": name, "value": value, "direction": direction, "tokens": "words", "version": "1", "count": 3}
-
-
-def write_lines(path, rows):
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+SECTIONS = {
+    "Metrics": "metrics",
+    "Learning curves": "curves",
+    "Aspects of thoughts": "shares",
+    "Answers beside their references": "predictions",
+    "GRPO samples": "groups",
+    "Stages": "stages",
+}
+EMPTY_ELEMENTS = ("meta", "br", "img", "path", "use", "rect")
 
 
-@pytest.fixture
-def run_folder(tmp_path):
-    """As a whole run leaves it."""
-    run = {
-        "name": "demo",
-        "status": "finished",
-        "started": "2026-01-31T12:00:00+00:00",
-        "seed": 42,
-        "commit": "0123456789abcdef",
-        "python": "3.11",
-        "machine": "x86_64",
-        "versions": {"torch": "2"},
-        "seconds": 600.0,
-        "peak_memory_bytes": 3e9,
-        "peak_gpu_memory_bytes": None,
-        "stages": [{"stage": "sft", "key": "k", "folder": "f", "reused": True, "seconds": 60.0}],
-    }
-    metrics = {
-        "name": "demo",
-        "dataset": "sample",
-        "split": "test",
-        "instances": 3,
-        "backbone": "smollm2_vl",
-        "reward": "wo_support_skill",
-        "teacher": "annotations",
-        "policies": {
-            "zero_shot": [metric("BLEU-2", 1.0), metric("Words", 9, "none")],
-            "grpo": [metric("BLEU-2", 2.0), metric("Words", 8, "none")],
-        },
-    }
-    (tmp_path / "run.json").write_text(json.dumps(run))
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "resolved.yaml").write_text("name: demo\n")
-    steps = [{"stage": "sft", "step": step, "sft/loss": 3.0 / (1 + step)} for step in range(5)]
-    steps += [
-        {"stage": "grpo", "step": step, "reward/total": 0.1 * step, "reward/format": 1.0, "grpo/kl": 0.01} for step in range(3)
-    ]
-    write_lines(tmp_path / "metrics.jsonl", steps)
-    answers = [
-        {
-            "id": f"x-{place}",
-            "completion": "",
-            "thought": f"Emotion: {ATTACK}",
-            "response": ATTACK,
-            "well_formed": place != 2,
-            "finish_reason": "length" if place == 2 else "stop",
-            "context": ATTACK,
-            "reference_response": f"reference {place}",
-        }
-        for place in range(3)
-    ]
-    for policy in ("zero_shot", "grpo"):
-        write_lines(tmp_path / "predictions" / f"{policy}.jsonl", answers)
-    samples = [
-        {
-            "step": step,
-            "example_id": "x",
-            "place": place,
-            "reward": 0.1 * place,
-            "reward_format": 1.0,
-            "finish_reason": "stop",
-            "completion": ATTACK,
-            "reference_response": "r",
-        }
-        for step in (0, 9)
-        for place in range(4)
-    ]
-    write_lines(tmp_path / "completions.jsonl", samples)
-    thought = {"example_id": "x", "plan": "flexible", "teacher": "annotations", "prompt_hash": "h", "created": "c", "prose": ""}
-    write_lines(tmp_path / "thoughts.jsonl", [thought | {"aspects": {"emotion": "neutral", "situation": "Unknown"}}])
-    return tmp_path
+class Page(HTMLParser):
+    """Tags with their attributes, and whether each opened element is closed in turn."""
 
-
-class Tags(HTMLParser):
-    def __init__(self):
+    def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.tags, self.open = [], []
+        self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
+        if tag not in EMPTY_ELEMENTS:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in EMPTY_ELEMENTS:
+            assert self.open.pop() == tag
 
 
-def tags_of(page):
-    parser = Tags()
-    parser.feed(page)
-    return parser.found
+def page_of(folder):
+    return write_page(folder).read_text()
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def sections(page):
+    return [title for title in SECTIONS if re.search(rf"<h2 [^>]*>{title}</h2>", page)]
 
 
 def test_a_whole_run_shows_every_section(run_folder):
-    page = write_page(run_folder).read_text()
-    for title in (
-        "Metrics",
-        "Learning curves",
-        "Aspects of thoughts",
-        "Answers beside their references",
-        "GRPO samples",
-        "Stages",
-    ):
-        assert f"<h2>{title}</h2>" in page
-    assert "written by rules" in page
-    assert "no substitute for care" in page
+    page = page_of(run_folder)
+    assert sections(page) == list(SECTIONS)
+    assert "not a substitute for care or crisis help" in page
+    assert "0.0312 nats a token" in page
+    assert "67 min" in page
+    assert page.count("<svg") == 13 + 3
+
+
+def test_every_element_is_closed_in_turn(run_folder):
+    assert Page(page_of(run_folder)).open == []
 
 
 def test_text_of_models_and_datasets_is_never_markup(run_folder):
-    page = write_page(run_folder).read_text()
-    assert "alert(1)" in page
-    for tag, attributes in tags_of(page):
+    page = page_of(run_folder)
+    assert page.count("&lt;script&gt;alert(1)") == 4  # a context, a response, a thought, a sampled completion
+    for tag, attributes in Page(page).tags:
         assert tag not in ("script", "img")
         assert not any(name.startswith("on") for name in attributes)
 
 
 def test_the_page_needs_nothing_from_outside(run_folder):
-    page = write_page(run_folder).read_text()
-    for tag, attributes in tags_of(page):
-        assert tag != "link"
+    page = page_of(run_folder)
+    for tag, attributes in Page(page).tags:
+        assert tag not in ("link", "script", "iframe")
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith("#")
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
 
 
-@pytest.mark.parametrize(
-    "missing", ["metrics.json", "metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "resolved.yaml", "predictions"]
-)
-def test_what_a_run_did_not_leave_leaves_its_section_out(run_folder, missing):
-    path = run_folder / missing
-    if path.is_dir():
-        for file in path.iterdir():
-            file.unlink()
-    else:
-        path.unlink()
-    assert "<html" in write_page(run_folder).read_text()
-
-
-def test_the_better_value_stands_out_and_a_description_never_does(run_folder):
-    page = write_page(run_folder).read_text()
-    assert '<td class="number best">2.00</td>' in page
-    assert page.count('number best"') == 1
-
-
-def test_ids_are_unique_on_the_page(run_folder):
-    ids = [attributes["id"] for _, attributes in tags_of(write_page(run_folder).read_text()) if "id" in attributes]
+def test_links_and_references_lead_to_ids_that_are_there_once(run_folder):
+    tags = Page(page_of(run_folder)).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+    assert {attributes["href"][1:] for _, attributes in tags if "href" in attributes} <= set(ids)
 
 
 def test_the_same_folder_gives_the_same_page(run_folder):
-    assert write_page(run_folder).read_text() == write_page(run_folder).read_text()
+    assert page_of(run_folder) == page_of(run_folder)
 
 
-def test_figures_are_whole_svg_with_a_text_for_those_who_do_not_see_them():
-    for svg in (
-        curves("Loss", [Line(name="train", steps=[0, 1], values=[2.0, 1.0])], ident="a", smooth=True),
-        stacked_shares({"Emotion": {"included": 0.5, "omitted": 0.5}}, "Teacher", ident="b"),
-    ):
-        root = ElementTree.fromstring(svg)
-        assert root.attrib["role"] == "img"
-        assert root.attrib["aria-label"]
+@pytest.mark.parametrize(
+    ("missing", "gone"),
+    [
+        ("metrics.json", ["Metrics"]),
+        ("metrics.jsonl", ["Learning curves"]),
+        ("completions.jsonl", ["GRPO samples"]),
+        ("thoughts.jsonl", []),  # the table keeps the teacher's shares
+        ("resolved.yaml", []),
+        ("picture_canary.json", []),
+        ("predictions/sft.jsonl", []),
+    ],
+)
+def test_what_a_run_did_not_leave_leaves_its_section_out(run_folder, missing, gone):
+    (run_folder / missing).unlink()
+    assert sections(page_of(run_folder)) == [title for title in SECTIONS if title not in gone]
 
 
-def test_a_running_mean_starts_at_the_first_value():
-    assert running_mean([1.0, 0.0, 0.0]) == pytest.approx([1.0, 0.65, 0.4225])
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    (tmp_path / "run.json").write_text('{"name": "early", "status": "running"}')
+    page = page_of(tmp_path)
+    assert "running, or stopped without a word" in page
+    assert sections(page) == []
 
 
-def test_samples_are_those_of_the_first_and_last_step_with_the_best_and_worst_marked(run_folder):
-    rows = [json.loads(line) for line in (run_folder / "completions.jsonl").read_text().splitlines()]
-    groups = sample_groups(rows)
-    assert [group["step"] for group in groups] == [0, 9]
-    assert [row["place_in_group"] for row in groups[0]["rows"]] == ["low", "", "", "high"]
+def test_a_zero_shot_run_shows_a_table_and_answers_only(tmp_path):
+    folder = write_run(tmp_path, policies=("zero_shot",))
+    for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "picture_canary.json"):
+        (folder / name).unlink()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    del metrics["teacher_aspect_shares"], metrics["teacher"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    page = page_of(folder)
+    assert sections(page) == ["Metrics", "Answers beside their references", "Stages"]
+    assert 'best"' not in page
 
 
-def test_a_dozen_is_spread_from_the_first_to_the_last():
-    assert evenly(range(100), 3) == [0, 50, 99]
-    assert evenly(range(2), 12) == [0, 1]
+def test_an_error_that_ended_a_run_is_its_status(run_folder):
+    change(run_folder / "run.json", status="TrainingError: the loss is <nan>")
+    page = page_of(run_folder)
+    assert '<p class="status bad">TrainingError: the loss is &lt;nan&gt;</p>' in page
+    assert "this run did not finish" in page
 
 
-def test_the_table_in_the_terminal_lines_up_and_marks_the_best():
-    text = metrics_table({"a": [metric("BLEU-2", 1.0)], "b": [metric("BLEU-2", 12.5)]})
-    assert text.splitlines()[-1] == "BLEU-2 ↑  1.00   12.50*"
-    assert best_value([metric("x", 1.0, "lower"), metric("x", 2.0, "lower")]) == 1.0
-    assert best_value([metric("x", 1.0), metric("x", 1.0)]) is None
+def test_badges_say_what_a_reader_must_know(run_folder):
+    assert gather(run_folder).badges == (
+        "thoughts by rules from labels, no model",
+        "135M stand-in, de-quantised, vision tower trained from scratch",
+        "invented sample corpus",
+        "reward without its support-skill part",
+        "a draw of at most 320 train, 40 test instances, not the whole corpus",
+        "code edited after the commit",
+    )
+    change(run_folder / "metrics.json", backbone="qwen2_5_vl_3b", dataset="mesc", teacher="other", reward="paper")
+    (run_folder / "resolved.yaml").unlink()
+    change(run_folder / "run.json", commit="0123")
+    assert gather(run_folder).badges == ()
+
+
+def test_a_table_of_an_earlier_run_in_the_folder_is_not_taken_for_this_one(run_folder):
+    change(run_folder / "metrics.json", name="smoke", backbone="tiny")
+    facts = gather(run_folder)
+    assert facts.metrics is None
+    assert facts.predictions == ()
+    assert ("backbone", "smollm2_vl") in facts.facts
+    assert facts.badges[-1] == "table and answers left out: they are of an earlier run in this folder (smoke, tiny)"
+
+
+def test_what_the_recipe_does_not_make_is_not_shown(run_folder):
+    path = run_folder / "resolved.yaml"
+    text = path.read_text().replace("[synthesise, sft, grpo, evaluate]", "[synthesise, sft, evaluate]")
+    path.write_text(text.replace("[zero_shot, sft, grpo]", "[zero_shot, sft]"))
+    facts = gather(run_folder)
+    assert facts.groups == ()
+    assert {drawing.stage for drawing in facts.curves} == {"sft"}
+    assert [answer.policy for answer in facts.predictions[0].answers] == ["zero-shot", "after SFT"]
+    assert "reward" not in dict(facts.facts)
+
+
+def test_predictions_are_told_apart_by_their_policy(run_folder):
+    assert [line.stage for line in gather(run_folder).stages][3:] == [
+        "predictions, zero-shot",
+        "predictions, after SFT",
+        "predictions, after GRPO",
+    ]
+
+
+def test_half_a_row_at_the_end_is_left_out_and_a_broken_one_before_it_is_one_line(run_folder, capsys):
+    path = run_folder / "completions.jsonl"
+    before = gather(run_folder).groups
+    path.write_text(path.read_text() + '{"step": 13, "exam')
+    assert gather(run_folder).groups == before
+    path.write_text("{\n" + path.read_text())
+    assert main([str(run_folder)]) == 2
+    assert re.fullmatch(r"fires_exp: .*completions\.jsonl:1: no JSON .*\n", capsys.readouterr().err)
+
+
+def test_a_broken_file_names_itself(run_folder):
+    (run_folder / "thoughts.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"thoughts\.jsonl"):
+        write_page(run_folder)
+    (run_folder / "metrics.json").write_text("{")
+    with pytest.raises(StageError, match=r"metrics\.json: no JSON"):
+        write_page(run_folder)
+
+
+def test_a_picture_canary_that_sees_no_effect_is_loud_and_none_is_silent(run_folder):
+    path = run_folder / "picture_canary.json"
+    change(path, nats_per_token=0.0)
+    assert "PICTURES HAVE NO EFFECT" in gather(run_folder).canary
+    path.write_text("null\n")
+    assert gather(run_folder).canary == ""
+
+
+def test_the_command_writes_the_page_and_says_where(run_folder, capsys):
+    assert main([str(run_folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
     with pytest.raises(StageError, match=r"has no run\.json"):
         write_page(tmp_path)
     assert main([str(tmp_path)]) == 2
-    assert capsys.readouterr().err.startswith("fires_exp: ")
+    assert re.fullmatch(r"fires_exp: .*\n", capsys.readouterr().err)
+
+
+def test_durations_read_as_people_say_them():
+    assert [in_words(seconds) for seconds in (0.4, 89.0, 600, 4000, 7620)] == [
+        "0.4 s",
+        "89.0 s",
+        "10 min",
+        "67 min",
+        "2 h 07 min",
+    ]

@@ -127,6 +127,14 @@ def test_real_mesc_text_goes_the_whole_way(run, real_data):
     assert read_json(folder / "metrics.json")["dataset"] == "mesc"
 
 
+def test_a_run_that_stops_shows_nothing_of_an_earlier_one_in_its_folder(run, configured, tmp_path):
+    folder = run("recipe=zero_shot")
+    assert (folder / "metrics.json").is_file()
+    with pytest.raises(DataError):
+        run_recipe(configured("prompt.max_tokens=64"), folder)
+    assert not [name for name in ("metrics.json", "predictions", "report.html") if (folder / name).exists()]
+
+
 def test_support_skill_without_scorers_is_refused_before_anything_is_made(run, tmp_path):
     with pytest.raises(ConfigError, match="choose reward=wo_support_skill"):
         run("reward=fires")

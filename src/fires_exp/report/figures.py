@@ -1,101 +1,207 @@
-"""Figures as inline SVG text: plain numbers in, one `<svg>` out, no global state, the same bytes for the same numbers."""
+"""Figures as inline SVG text: plain numbers in, one `<svg>` out, no global state, the same bytes for the same numbers.
+
+Colours are CSS variables with a fallback (`var(--line-1, #0072b2)`), so that a page chooses them for light and for dark ground;
+ink is `currentColor`. Curves carry their names and last values at their ends instead of a legend.
+"""
 
 from __future__ import annotations
 
+import html
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-# Okabe and Ito's palette: told apart by colour-blind readers, legible on light and on dark ground
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-STATUS_COLOURS = {"included": "#0072b2", "neutral": "#56b4e9", "unknown": "#e69f00", "omitted": "#bbbbbb"}
+# after Okabe and Ito: told apart by colour-blind readers; every curve differs in dashes too
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+DASHES = ("-", "--", "-.", ":")
+# the first is a shade off the first curve's, so that it stays itself where the theme changes that one
+STATUS_COLOURS = {"included": "#0173b3", "neutral": "#56b4e9", "unknown": "#e69f00", "omitted": "#d4d4d4"}
 INK = "#808080"
-SMOOTHING = 0.35
+ON_DARK, ON_LIGHT = "#ffffff", "#111111"
+VARIABLES = {colour: f"var(--line-{place}, {colour})" for place, colour in enumerate(COLOURS, start=1)} | {
+    STATUS_COLOURS["omitted"]: f"var(--omitted, {STATUS_COLOURS['omitted']})",
+    INK: "currentColor",
+}
+
+WIDTH = 3.3  # inches; a page stretches it
+LETTERS = 9  # points at that width
+LABEL_GAP = 0.115  # least distance between two names at the ends of curves, as a share of the chart's height
+POINTS_DRAWN = 300  # a longer curve is thinned evenly: a picture shows no more
+SMOOTHED_FROM = 10  # points; a mean through fewer would hide what they say
+MARKED_POINTS = 30  # up to so many points stand out as dots
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A named curve; `steps` and `values` have one length."""
+    """A named curve; `steps` and `values` have one length. A `smooth` one that is long enough is drawn as pale
+    points with a mean through.
+
+    >>> Line(name="train", steps=[0, 1], values=[2.0, 1.5]).values[-1]
+    1.5
+    """
 
     name: str
     steps: Sequence[float]
     values: Sequence[float]
+    smooth: bool = False
 
 
-def curves(title: str, lines: Sequence[Line], *, ident: str, smooth: bool = False) -> str:
-    """A small chart of one or more curves over steps; with `smooth`, points and an exponential mean through them."""
-    figure = Figure(figsize=(3.6, 2.3), layout="constrained")
+def curves(title: str, lines: Sequence[Line], *, ident: str, percent: bool = False) -> str:
+    """A small chart of one to four curves over steps. With `percent`, values are shares and the axis goes from 0 to 100 %."""
+    figure = Figure(figsize=(WIDTH, 0.58 * WIDTH), layout="constrained")
     axes = figure.subplots()
-    for line, colour in zip(lines, COLOURS * (1 + len(lines) // len(COLOURS)), strict=False):
+    ends = []
+    for line, colour, dashes in zip(lines, COLOURS, DASHES, strict=False):
+        smooth = line.smooth and len(line.values) >= SMOOTHED_FROM
+        mean = centred_mean(line.values) if smooth else list(line.values)
         if smooth:
-            axes.plot(line.steps, line.values, ".", color=colour, markersize=4, alpha=0.45)
-            axes.plot(line.steps, running_mean(line.values), color=colour, linewidth=2, label=line.name)
-        else:
-            axes.plot(line.steps, line.values, color=colour, linewidth=1.6, marker=".", markersize=3, label=line.name)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel("step", fontsize=8)
-    if len(lines) > 1:
-        axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
+            raw = evenly(list(zip(line.steps, line.values, strict=True)), POINTS_DRAWN)
+            axes.plot(*zip(*raw, strict=True), ".", color=colour, markersize=5, markeredgewidth=0, alpha=0.55)
+        points = evenly(list(zip(line.steps, mean, strict=True)), POINTS_DRAWN)
+        mark = "." if len(points) <= MARKED_POINTS and not smooth else ""
+        axes.plot(*zip(*points, strict=True), linestyle=dashes, color=colour, linewidth=1.7, marker=mark, markersize=4.5)
+        ends.append(
+            (f"{line.name} {_number(mean[-1], percent)}" if len(lines) > 1 else _number(mean[-1], percent), mean[-1], colour)
+        )
+    if percent:
+        axes.set_ylim(-0.03, 1.03)
     _plain(axes)
-    return _svg(figure, ident, f"{title}: {', '.join(line.name for line in lines)} over training steps")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
+    axes.yaxis.set_major_locator(
+        FixedLocator([0, 0.25, 0.5, 0.75, 1]) if percent else MaxNLocator(nbins=4, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10])
+    )
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f}" if percent else f"{value:g}"))
+    axes.set_xlabel("step", fontsize=LETTERS, labelpad=1)
+    low, high = axes.get_ylim()
+    heights = spread([(value - low) / (high - low) for _, value, _ in ends], LABEL_GAP)
+    for (text, _, colour), height in zip(ends, heights, strict=True):
+        axes.text(1.02, height, text, transform=axes.transAxes, va="center", fontsize=LETTERS, color=colour, parse_math=False)
+    return _svg(figure, ident, f"{title}: {'; '.join(_in_words(line, percent) for line in lines)}")
 
 
-def stacked_shares(shares: Mapping[str, Mapping[str, float]], title: str, *, ident: str) -> str:
+def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
     """Horizontal stacked bars, one an aspect: which share of thoughts includes, calls neutral or unknown, or omits it."""
-    figure = Figure(figsize=(3.6, 0.9 + 0.36 * len(shares)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.3 + 0.36 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]
     left = [0.0] * len(names)
     for status, colour in STATUS_COLOURS.items():
         widths = [100 * shares[name].get(status, 0.0) for name in names]
-        axes.barh(names, widths, left=left, color=colour, label=status, height=0.66)
+        axes.barh([name.replace(" ", "\n") for name in names], widths, left=left, color=colour, height=0.78)
+        ink = {"included": ON_DARK, "omitted": INK}.get(status, ON_LIGHT)
         for place, width in enumerate(widths):
-            if width >= 9:
-                ink = "white" if status == "included" else "black"
-                axes.text(left[place] + width / 2, place, f"{width:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
+            if width >= 8:
+                axes.text(
+                    left[place] + width / 2, place, f"{width:.0f}", ha="center", va="center_baseline", fontsize=LETTERS, color=ink
+                )
         left = [start + width for start, width in zip(left, widths, strict=True)]
     axes.set_xlim(0, 100)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.set_xlabel("% of thoughts", fontsize=8)
     _plain(axes)
-    return _svg(figure, ident, f"{title}: share of thoughts that name each aspect")
+    axes.grid(visible=False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(length=0, labelsize=LETTERS)
+    axes.xaxis.set_major_locator(FixedLocator([0, 50, 100]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+    words = (
+        f"{name} " + ", ".join(f"{100 * share:.0f} % {status}" for status, share in of_aspect.items() if share)
+        for name, of_aspect in shares.items()
+    )
+    return _svg(figure, ident, f"{title}: {'; '.join(words)}")
 
 
-def running_mean(values: Sequence[float]) -> list[float]:
-    """Exponential mean with weight `SMOOTHING` on the newest value; starts at the first."""
-    means: list[float] = []
-    for value in values:
-        means.append(value if not means else SMOOTHING * value + (1 - SMOOTHING) * means[-1])
-    return means
+def centred_mean(values: Sequence[float]) -> list[float]:
+    """Mean of each value and its neighbours on both sides, a twentieth of the curve but at least one; at the ends, of those
+    that there are. Unlike an exponential mean it does not lag, so two curves cross where they do.
+
+    >>> centred_mean([0.0, 3.0, 0.0, 3.0])
+    [1.5, 1.0, 2.0, 1.5]
+    """
+    reach = max(1, len(values) // 20)
+    windows = (values[max(0, place - reach) : place + reach + 1] for place in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def evenly(rows: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the rows, spread evenly from the first to the last."""
+    if len(rows) <= count:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / (count - 1))] for place in range(count)]
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights, moved as little as needed for neighbours to lie `gap` apart; order kept, none above 1.
+
+    >>> spread([0.5, 0.5], 0.25)
+    [0.5, 0.75]
+    """
+    order = sorted(range(len(heights)), key=lambda place: heights[place])
+    moved = [heights[place] for place in order]
+    for place in range(1, len(moved)):
+        moved[place] = max(moved[place], moved[place - 1] + gap)
+    if moved and moved[-1] > 1:
+        moved[-1] = 1.0
+        for place in range(len(moved) - 2, -1, -1):
+            moved[place] = min(moved[place], moved[place + 1] - gap)
+    found = dict(zip(order, moved, strict=True))
+    return [found[place] for place in range(len(heights))]
+
+
+def _number(value: float, percent: bool) -> str:
+    if percent:
+        return f"{100 * value:.0f} %" if value == 0 or abs(value) >= 0.1 else f"{100 * value:.2g} %"
+    return f"{value:.3g}"
+
+
+def _in_words(line: Line, percent: bool) -> str:
+    first, last = (_number(value, percent) for value in (line.values[0], line.values[-1]))
+    low, high = (_number(value, percent) for value in (min(line.values), max(line.values)))
+    return f"{line.name} from {first} at step {line.steps[0]:g} to {last} at step {line.steps[-1]:g}, between {low} and {high}"
 
 
 def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     for spine in axes.spines.values():
         spine.set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
+        spine.set_linewidth(0.6)
+    axes.tick_params(colors=INK, labelsize=LETTERS, width=0.6, length=2.5, pad=2)
+    axes.grid(axis="y", color=INK, alpha=0.22, linewidth=0.6)
+    axes.set_axisbelow(True)
     axes.xaxis.label.set_color(INK)
-    axes.title.set_color(INK)
-    if axes.get_xlabel() == "step":
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _svg(figure: Figure, ident: str, description: str) -> str:
-    """The figure as `<svg>` for a page: ids made unique by `ident`, size left to the page, ink to the theme."""
+    """The figure as `<svg>` for a page: no size and no fonts of its own, only ids that are used, made unique by `ident`."""
     buffer = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with mpl.rc_context({"svg.hashsalt": ident, "svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{ident}-\1"', svg)
-    svg = re.sub(r'(xlink:href="#|url\(#)([^")]+)', rf"\1{ident}-\2", svg)
-    svg = svg.replace(INK, "currentColor")
-    head = f'<svg role="img" aria-label="{description}"'
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]+"', r"\1", svg, count=1)
-    return re.sub(r'<svg([^>]*?) width="[^"]+"', rf"{head}\1", svg, count=1)
+    svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns:xlink="[^"]*"', "", svg).replace("xlink:href", "href")
+    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
+    names = {name for pair in used for name in pair if name}
+    svg = re.sub(r' id="([^"]+)"', lambda found: f' id="{ident}-{found[1]}"' if found[1] in names else "", svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\1{ident}-", svg)
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font-family: [^;\"]*; | transform=\"rotate\(-0 [^\"]*\"", "", svg)
+    for colour, variable in VARIABLES.items():
+        svg = svg.replace(colour, variable)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", svg[: svg.index(">")])
+    return f'{head} role="img" aria-label="{html.escape(description)}"{svg[svg.index(">") :]}'
+
+
+def finite(value: object) -> bool:
+    """Whether a logged value is a number that can be drawn."""
+    return isinstance(value, int | float) and math.isfinite(value)

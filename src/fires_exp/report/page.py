@@ -8,75 +8,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from fires_exp.errors import StageError
-from fires_exp.metrics.thoughts import aspect_shares
-from fires_exp.report.figures import Line, curves, stacked_shares
-from fires_exp.report.tables import ARROWS, best_value
-from fires_exp.thinking.bank import read_bank
-from fires_exp.thinking.thought import Thought, parse_thought
-
-PREDICTIONS_SHOWN = 12
-GROUPS_SHOWN = 2
-
-POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO"}
-
-# title, stage, {metric: its name in the chart}, whether to draw a mean through points
-CHARTS: tuple[tuple[str, str, Mapping[str, str], bool], ...] = (
-    ("SFT loss", "sft", {"sft/loss": "train", "sft/val_loss": "val"}, False),
-    ("Reward", "grpo", {"reward/total": "total"}, True),
-    (
-        "Reward by part",
-        "grpo",
-        {"reward/format": "format", "reward/consistency": "consistency", "reward/support_skill": "support skill"},
-        False,
-    ),
-    ("KL from the reference policy", "grpo", {"grpo/kl": "KL, nats a token"}, False),
-    ("Entropy", "grpo", {"grpo/entropy": "nats a token"}, False),
-    (
-        "Shares of completions",
-        "grpo",
-        {
-            "rollout/well_formed_share": "well-formed",
-            "rollout/truncated_share": "cut off",
-            "rollout/tied_group_share": "tied",
-        },
-        False,
-    ),
-    ("Completion length", "grpo", {"rollout/completion_tokens_mean": "mean tokens"}, False),
-    (
-        "Aspects in sampled thoughts",
-        "grpo",
-        {
-            "aspect/visual_scene": "scene",
-            "aspect/emotion": "emotion",
-            "aspect/situation": "situation",
-            "aspect/response_strategy": "strategy",
-        },
-        False,
-    ),
-    ("Gradient norm", "grpo", {"grpo/grad_norm": "before clipping"}, False),
+from fires_exp.report.charts import POLICY_NAMES, Drawing, learning_curves, share_figures
+from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
+from fires_exp.report.sections import (
+    MetricsTable,
+    PredictionCard,
+    SampleGroup,
+    metrics_on_page,
+    prediction_cards,
+    sample_groups,
 )
+from fires_exp.thinking.aspects import Aspect
+from fires_exp.thinking.bank import read_bank
 
+ALL_STAGES = ("sft", "grpo")  # taken for done where no configuration says which were
+LETTERS_SHOWN = 360  # of a response; the rest of a longer one is folded
+
+# what a reader must know before believing a number
 HONESTY = {
-    ("teacher", "annotations"): "Thoughts to learn from were written by rules from labels and text, by no model.",
-    ("backbone", "smollm2_vl"): "The backbone is a 135M stand-in: de-quantised weights, a vision tower that starts untrained.",
-    ("backbone", "tiny"): "The backbone is random: this run shows that things run.",
-    ("dataset", "sample"): "The conversations are the invented sample corpus.",
-    ("reward", "wo_support_skill"): "The reward has no support-skill part.",
+    ("teacher", "annotations"): "thoughts by rules from labels, no model",
+    ("backbone", "smollm2_vl"): "135M stand-in, de-quantised, vision tower trained from scratch",
+    ("backbone", "tiny"): "random backbone: shows that things run, nothing else",
+    ("dataset", "sample"): "invented sample corpus",
+    ("reward", "wo_support_skill"): "reward without its support-skill part",
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageLine:
+    stage: str
+    key: str
+    reused: bool
+    took: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageFacts:
+    """All that the page shows; empty tuples, empty texts and None leave their section out.
+
+    `facts` are pairs of a word and what it says, e.g. ("backbone", "smollm2_vl"); `outcome` is good, bad or open.
+    """
+
+    name: str
+    status: str
+    outcome: str
+    facts: tuple[tuple[str, str], ...]
+    badges: tuple[str, ...]
+    instances: int | None
+    metrics: MetricsTable | None
+    curves: tuple[Drawing, ...]
+    canary: str
+    shares: tuple[Drawing, ...]
+    share_colours: tuple[tuple[str, str], ...]
+    predictions: tuple[PredictionCard, ...]
+    letters_shown: int
+    groups: tuple[SampleGroup, ...]
+    stages: tuple[StageLine, ...]
+    memory: str
+    versions: tuple[tuple[str, str], ...]
+    config: str
+
+
 def write_page(run_folder: Path) -> Path:
-    """Write `report.html` into a run folder and return its path. Raises `StageError` where the folder holds no run."""
+    """Write `report.html` into a run folder and return its path. Raises `StageError` where the folder holds no run or a file
+    of it cannot be read."""
     if not (run_folder / "run.json").is_file():
         raise StageError(f"{run_folder} is no run folder: it has no run.json; name a folder that a run has written")
+    path = run_folder / "report.html"
+    path.write_text(render(gather(run_folder)), encoding="utf-8")
+    return path
+
+
+def render(facts: PageFacts) -> str:
+    """The page as text."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -84,152 +96,176 @@ def write_page(run_folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    path = run_folder / "report.html"
-    path.write_text(environment.get_template("page.html").render(gather(run_folder)), encoding="utf-8")
-    return path
+    return environment.get_template("page.html").render(page=facts)
 
 
-def gather(run_folder: Path) -> dict[str, Any]:
-    """What the template shows, from the files that are there."""
+def gather(run_folder: Path) -> PageFacts:
+    """What the page shows, from the files that are there and that are of this run: an earlier run in the same folder may have
+    left some, so what the configuration does not make is left out."""
     run = _json(run_folder / "run.json")
-    metrics = _json(run_folder / "metrics.json")
     resolved = run_folder / "resolved.yaml"
     config = yaml.safe_load(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
-    policies = {
-        name: _lines(run_folder / "predictions" / f"{name}.jsonl")
-        for name in POLICY_NAMES
-        if (run_folder / "predictions" / f"{name}.jsonl").is_file()
-    }
-    return {
-        "run": run,
-        "metrics": metrics,
-        "honesty": [text for (key, value), text in HONESTY.items() if metrics.get(key) == value],
-        "table": metric_lines(metrics.get("policies", {})),
-        "policy_names": [POLICY_NAMES.get(name, name) for name in metrics.get("policies", {})],
-        "charts": charts(_lines(run_folder / "metrics.jsonl")),
-        "shares": share_figures(run_folder, policies),
-        "predictions": prediction_cards(policies),
-        "samples": sample_groups(_lines(run_folder / "completions.jsonl")),
-        "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-    }
-
-
-def metric_lines(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One line a metric: its name, arrow, provenance, and a cell a policy with its text and whether it is the best."""
-    names = list(dict.fromkeys(row["name"] for rows in policies.values() for row in rows))
-    lines = []
-    for name in names:
-        rows = [next((row for row in rows if row["name"] == name), None) for rows in policies.values()]
-        there = [row for row in rows if row is not None]
-        best = best_value(there)
-        cells = [_cell(row, best) for row in rows]
-        first = there[0]
-        provenance = f"{first['tokens']}; {first['version']}"
-        lines.append({"name": name, "arrow": ARROWS[first["direction"]], "cells": cells, "provenance": provenance})
-    return lines
-
-
-def _cell(row: Mapping[str, Any] | None, best: float | None) -> dict[str, Any]:
-    if row is None:
-        return {"text": "–", "best": False}
-    return {"text": f"{row['value']:.2f}", "best": row["value"] == best}
-
-
-def charts(rows: Sequence[Mapping[str, Any]]) -> list[Markup]:
-    """The learning curves for which there is anything to draw."""
-    drawn = []
-    for number, (title, stage, names, smooth) in enumerate(CHARTS):
-        lines = []
-        for metric, name in names.items():
-            points = [(row["step"], row[metric]) for row in rows if row.get("stage") == stage and metric in row]
-            if points:
-                steps, values = zip(*points, strict=True)
-                lines.append(Line(name=name, steps=steps, values=values))
-        if lines:
-            drawn.append(Markup(curves(title, lines, ident=f"chart{number}", smooth=smooth)))  # noqa: S704  our own drawing
-    return drawn
-
-
-def share_figures(run_folder: Path, policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Markup]:
-    """Figure 3 for the teacher's thoughts, and the same for the thoughts of each policy's well-formed predictions."""
-    thoughts: dict[str, list[Thought]] = {}
+    stages = config.get("recipe", {}).get("stages", ALL_STAGES)
+    asked = config.get("recipe", {}).get("policies", POLICY_NAMES)
+    table = _json(run_folder / "metrics.json")
+    stranger = _other_run(table, config)
+    if stranger:
+        table, asked = {}, ()
+    paths = {name: run_folder / "predictions" / f"{name}.jsonl" for name in POLICY_NAMES if name in asked}
+    policies = {name: _lines(path) for name, path in paths.items() if path.is_file()}
     bank = run_folder / "thoughts.jsonl"
-    if bank.is_file():
-        thoughts["Teacher"] = [banked.thought for banked in read_bank(bank).values()]
-    for name, rows in policies.items():
-        said = [row["thought"] for row in rows if row["well_formed"] and row["thought"]]
-        thoughts[POLICY_NAMES[name].capitalize()] = [parse_thought(thought) for thought in said]
-    return [
-        Markup(  # noqa: S704  our own drawing
-            stacked_shares(
-                {aspect.label: shares for aspect, shares in aspect_shares(group).items()},  # type: ignore[misc]
-                f"{title} ({len(group)} thoughts)",
-                ident=f"share{number}",
-            )
-        )
-        for number, (title, group) in enumerate(thoughts.items())
-        if group
+    thinks = config.get("aspects", {}).get("plan") != "none"
+    thoughts = [banked.thought for banked in read_bank(bank).values()] if thinks and bank.is_file() else []
+    kept_shares = {Aspect(name).label: shares for name, shares in table.get("teacher_aspect_shares", {}).items()}
+    choices = _choices(table, config, stages, thinks=bool(thoughts or kept_shares))
+    status = run.get("status", "")
+    return PageFacts(
+        name=run.get("name", run_folder.name),
+        status="running, or stopped without a word" if status == "running" else status,
+        outcome={"finished": "good", "running": "open"}.get(status, "bad"),
+        facts=_facts(run, choices),
+        badges=(*_badges(run, config, choices), *stranger, *_unfinished(status, table)),
+        instances=table.get("instances"),
+        metrics=metrics_on_page(table.get("policies", {})),
+        curves=learning_curves([row for row in _lines(run_folder / "metrics.jsonl") if row["stage"] in stages]),
+        canary=_canary(_json(run_folder / "picture_canary.json")) if "sft" in stages else "",
+        shares=share_figures(thoughts, kept_shares, policies),
+        share_colours=tuple((status, VARIABLES.get(colour, colour)) for status, colour in STATUS_COLOURS.items()),
+        predictions=prediction_cards(policies),
+        letters_shown=LETTERS_SHOWN,
+        groups=sample_groups(_lines(run_folder / "completions.jsonl")) if "grpo" in stages else (),
+        stages=_stages(run.get("stages", ()), config.get("recipe", {}).get("policies", ())),
+        memory=_memory(run),
+        versions=tuple((name, version or "not installed") for name, version in _versions(run)),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
+    )
+
+
+def _other_run(table: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
+    """A badge where the folder's table is of a run with another name, backbone or reward than the configuration's."""
+    configured = {"name": config.get("name")} | {group: config.get(group, {}).get("name") for group in ("backbone", "reward")}
+    strange = [
+        str(table[key]) for key, value in configured.items() if None not in (value, table.get(key)) and table[key] != value
     ]
+    return (f"table and answers left out: they are of an earlier run in this folder ({', '.join(strange)})",) if strange else ()
 
 
-def prediction_cards(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """A dozen instances, evenly over the file, with every policy's answer beside the reference."""
-    if not policies:
-        return []
-    by_id = {name: {row["id"]: row for row in rows} for name, rows in policies.items()}
-    first = next(iter(policies.values()))
-    cards = []
-    for row in evenly(first, PREDICTIONS_SHOWN):
-        answers = [{"policy": POLICY_NAMES[name], **rows[row["id"]]} for name, rows in by_id.items() if row["id"] in rows]
-        cards.append({"id": row["id"], "context": row["context"], "reference": row["reference_response"], "answers": answers})
-    return cards
+def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequence[str], *, thinks: bool) -> dict[str, str]:
+    """What was chosen, by the table where there is one, else by the configuration; only what the run's stages use."""
+    named = {group: config[group]["name"] for group in ("backbone", "dataset", "reward", "teacher") if group in config}
+    trained_on = named.get("dataset")
+    found = {
+        "backbone": table.get("backbone", named.get("backbone")),
+        "dataset": table.get("dataset", (config.get("test_dataset") or {}).get("name", trained_on)),
+        "trained on": trained_on if "sft" in stages or "grpo" in stages else None,
+        "split": table.get("split", config.get("predict", {}).get("split")),
+        "instances": table.get("instances"),
+        "teacher": table.get("teacher", named.get("teacher")) if thinks else None,
+        "reward": table.get("reward", named.get("reward")) if "grpo" in stages else None,
+    }
+    if found["trained on"] == found["dataset"]:
+        found["trained on"] = None
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
-def sample_groups(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The first groups of the first and of the last logged GRPO step, each completion with its rewards."""
-    steps = sorted({row["step"] for row in rows})
-    groups = []
-    for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
-        of_step = [row for row in rows if row["step"] == step]
-        for example in list(dict.fromkeys(row["example_id"] for row in of_step))[:GROUPS_SHOWN]:
-            group = [row for row in of_step if row["example_id"] == example]
-            rewards = [row["reward"] for row in group]
-            groups.append(
-                {
-                    "step": step,
-                    "example": example,
-                    "reference": group[0]["reference_response"],
-                    "rows": [
-                        {
-                            **row,
-                            "parts": {name.removeprefix("reward_"): row[name] for name in row if name.startswith("reward_")},
-                            "place_in_group": "" if min(rewards) == max(rewards) else _place(row["reward"], rewards),
-                        }
-                        for row in group
-                    ],
-                }
-            )
-    return groups
+def _facts(run: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    commit = run.get("commit") or ""
+    found = {
+        **choices,
+        "seed": run.get("seed"),
+        "commit": commit[:10] + (" with changes" if commit.endswith("+changes") else ""),
+        "machine": run.get("machine"),
+        "started": run.get("started", "")[:16].replace("T", " ") + " UTC" if run.get("started") else None,
+        "took": in_words(run["seconds"]) if "seconds" in run else None,
+    }
+    return tuple((name, str(value)) for name, value in found.items() if value not in (None, ""))
 
 
-def evenly(rows: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the rows, spread evenly from the first to the last."""
-    if len(rows) <= count:
-        return list(rows)
-    return [rows[round(place * (len(rows) - 1) / (count - 1))] for place in range(count)]
+def _badges(run: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
+    badges = [text for (group, name), text in HONESTY.items() if choices.get(group) == name]
+    if choices.get("trained on") == "sample":
+        badges.append("trained on the invented sample corpus")
+    limit = config.get("dataset", {}).get("limit", {})
+    drawn = [f"{count} {split}" for split, count in limit.items() if count is not None]
+    if drawn:
+        badges.append(f"a draw of at most {', '.join(drawn)} instances, not the whole corpus")
+    if (run.get("commit") or "").endswith("+changes"):
+        badges.append("code edited after the commit")
+    return tuple(badges)
 
 
-def _place(reward: float, rewards: Sequence[float]) -> str:
-    return "high" if reward == max(rewards) else "low" if reward == min(rewards) else ""
+def _unfinished(status: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+    """A run writes its table at its end."""
+    if status == "finished" or not table:
+        return ()
+    return ("this run did not finish: table and answers may be of an earlier one in this folder",)
+
+
+def _canary(canary: Mapping[str, Any]) -> str:
+    if not canary:
+        return ""
+    effect = canary["nats_per_token"]
+    if effect == 0:
+        return "Picture canary: another instance's frames change nothing. PICTURES HAVE NO EFFECT on this policy."
+    return f"Picture canary: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+
+
+def _stages(stages: Sequence[Mapping[str, Any]], policies: Sequence[str]) -> tuple[StageLine, ...]:
+    """The stages in the order they were made; predictions are told apart by their policy where there is one for each."""
+    answered = iter(policies if sum(stage["stage"] == "predictions" for stage in stages) == len(policies) else ())
+    lines = []
+    for stage in stages:
+        policy = next(answered, None) if stage["stage"] == "predictions" else None
+        name = stage["stage"] if policy is None else f"{stage['stage']}, {POLICY_NAMES.get(policy, policy)}"
+        lines.append(StageLine(stage=name, key=stage["key"], reused=stage["reused"], took=in_words(stage["seconds"])))
+    return tuple(lines)
+
+
+def _memory(run: Mapping[str, Any]) -> str:
+    held = {"": run.get("peak_memory_bytes"), " on the GPU": run.get("peak_gpu_memory_bytes")}
+    return ", ".join(f"{count / 1e9:.2f} GB{where}" for where, count in held.items() if count)
+
+
+def _versions(run: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    python = [("python", run["python"])] if "python" in run else []
+    return python + list(run.get("versions", {}).items())
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> in_words(4000)
+    '1 h 07 min'
+    """
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _json(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return facts
+    """A file's object; empty where there is no file or it says null."""
+    if not path.is_file():
+        return {}
+    try:
+        facts: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StageError(f"{path}: no JSON ({error}); run again, or delete the file to leave it out") from None
+    return facts or {}
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
+    """A file's rows; none where there is no file. Half a row at the end, as a killed run leaves one, is left out."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    *whole, rest = path.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise StageError(f"{path}:{number}: no JSON ({error}); run again, or delete the file to leave it out") from None
+    try:
+        return [*rows, json.loads(rest)] if rest else rows
+    except json.JSONDecodeError:
+        return rows

@@ -39,6 +39,7 @@ log = logging.getLogger("fires_exp.stages")
 
 def run_recipe(config: Config, run_folder: Path) -> None:
     """Run the recipe's stages, reuse those that are there, write the run folder."""
+    _clear(run_folder)
     record = RunRecord.start(run_folder, config)
     work = Workspace(config, run_folder)
     try:
@@ -51,6 +52,13 @@ def run_recipe(config: Config, run_folder: Path) -> None:
     if config.recipe.policies:
         page = write_page(run_folder)
         log.info("report: %s", page)
+
+
+def _clear(run_folder: Path) -> None:
+    """Take out what an earlier run left here: a run that stops half way must not show another's numbers as its own."""
+    for name in (METRICS, "metrics.json", COMPLETIONS, BANK, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
+        (run_folder / name).unlink(missing_ok=True)
+    shutil.rmtree(run_folder / "predictions", ignore_errors=True)
 
 
 def _check_before_start(config: Config) -> None:

@@ -1,0 +1,167 @@
+"""What the page's table and cards hold, as records: made from the rows of a run folder's files, laid out by `page.html`.
+
+Every maker takes rows that may be few, ragged or none, and returns what there is to show of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fires_exp.report.charts import POLICY_NAMES, Rows
+from fires_exp.report.figures import evenly
+from fires_exp.report.tables import ARROWS, best_value
+
+PREDICTIONS_SHOWN = 12
+GROUPS_SHOWN = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricLine:
+    """One metric; `note` is the letter of its footnote, `cells` are one a policy."""
+
+    name: str
+    arrow: str
+    note: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricsTable:
+    """`notes` are pairs of a letter and what it says: how words were counted, and by which code."""
+
+    policies: tuple[str, ...]
+    lines: tuple[MetricLine, ...]
+    notes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    policy: str
+    response: str
+    thought: str
+    well_formed: bool
+    cut_off: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionCard:
+    id: str
+    context: str
+    reference: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """`rank` is best, worst or nothing; `open` is whether the page shows it unfolded."""
+
+    reward: float
+    parts: tuple[tuple[str, float], ...]
+    completion: str
+    cut_off: bool
+    rank: str
+    open: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleGroup:
+    """The completions of one instance at one step, best first; `tied` ones give GRPO nothing to learn."""
+
+    step: int
+    example: str
+    reference: str
+    tied: bool
+    samples: tuple[Sample, ...]
+
+
+def metrics_on_page(policies: Mapping[str, Rows]) -> MetricsTable | None:
+    """The table with one column a policy; None where nothing was scored."""
+    notes: dict[str, str] = {}
+    lines = []
+    for name in dict.fromkeys(row["name"] for rows in policies.values() for row in rows):
+        rows = [next((row for row in rows if row["name"] == name), None) for rows in policies.values()]
+        there = [row for row in rows if row is not None]
+        best = best_value(there)
+        tokens, version = there[0]["tokens"], there[0]["version"]
+        letter = notes.setdefault(
+            version if tokens == "-" else f"{version}, words: {tokens}", "abcdefghijklmnopqrstuvwxyz"[len(notes)]
+        )
+        cells = (
+            Cell(text="–", best=False) if row is None else Cell(text=f"{row['value']:.2f}", best=row["value"] == best)
+            for row in rows
+        )
+        lines.append(MetricLine(name=name, arrow=ARROWS[there[0]["direction"]], note=letter, cells=tuple(cells)))
+    if not lines:
+        return None
+    return MetricsTable(
+        policies=tuple(POLICY_NAMES.get(name, name) for name in policies),
+        lines=tuple(lines),
+        notes=tuple((letter, text) for text, letter in notes.items()),
+    )
+
+
+def prediction_cards(policies: Mapping[str, Rows]) -> tuple[PredictionCard, ...]:
+    """A dozen instances, evenly over the longest file, with every policy's answer beside the reference."""
+    by_id = {policy: {row["id"]: row for row in rows} for policy, rows in policies.items()}
+    return tuple(
+        PredictionCard(
+            id=row["id"],
+            context=row["context"],
+            reference=row["reference_response"],
+            answers=tuple(_answer(policy, rows[row["id"]]) for policy, rows in by_id.items() if row["id"] in rows),
+        )
+        for row in evenly(max(policies.values(), key=len, default=()), PREDICTIONS_SHOWN)
+    )
+
+
+def sample_groups(rows: Rows) -> tuple[SampleGroup, ...]:
+    """The first groups of the first and of the last logged GRPO step."""
+    steps = sorted({row["step"] for row in rows})
+    groups = []
+    for step in dict.fromkeys([*steps[:1], *steps[-1:]]):
+        of_step = [row for row in rows if row["step"] == step]
+        for example in list(dict.fromkeys(row["example_id"] for row in of_step))[:GROUPS_SHOWN]:
+            groups.append(_group(step, example, [row for row in of_step if row["example_id"] == example]))
+    return tuple(groups)
+
+
+def _group(step: int, example: str, rows: Rows) -> SampleGroup:
+    ordered = sorted(rows, key=lambda row: -row["reward"])
+    best, worst = ordered[0]["reward"], ordered[-1]["reward"]
+    ranks = {} if best == worst else {best: "best", worst: "worst"}
+    samples = (
+        Sample(
+            reward=row["reward"],
+            parts=tuple((_words(name), row[name]) for name in row if name.startswith("reward_")),
+            completion=row["completion"],
+            cut_off=row["finish_reason"] == "length",
+            rank=ranks.get(row["reward"], ""),
+            open=place == 0 or (best != worst and place == len(ordered) - 1),
+        )
+        for place, row in enumerate(ordered)
+    )
+    return SampleGroup(
+        step=step, example=example, reference=rows[0]["reference_response"], tied=best == worst, samples=tuple(samples)
+    )
+
+
+def _answer(policy: str, row: Mapping[str, Any]) -> Answer:
+    return Answer(
+        policy=POLICY_NAMES.get(policy, policy),
+        response=row["response"],
+        thought=row["thought"],
+        well_formed=row["well_formed"],
+        cut_off=row["finish_reason"] == "length",
+    )
+
+
+def _words(name: str) -> str:
+    return name.removeprefix("reward_").replace("_", " ")

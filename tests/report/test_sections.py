@@ -1,0 +1,118 @@
+"""What the page's table, cards, groups and charts are made of."""
+
+import json
+
+from report.synthetic_run import prediction, sample_row, training_rows
+
+from fires_exp.report.charts import learning_curves, share_figures
+from fires_exp.report.sections import metrics_on_page, prediction_cards, sample_groups
+from fires_exp.report.tables import best_value, metrics_table
+from fires_exp.thinking.aspects import Aspect
+from fires_exp.thinking.thought import Thought
+
+
+def metric(name, value, direction="higher", tokens="words"):
+    return {"name": name, "value": value, "direction": direction, "tokens": tokens, "version": "1", "count": 3}
+
+
+def test_the_better_value_stands_out_and_a_description_never_does():
+    table = metrics_on_page(
+        {
+            "zero_shot": [metric("BLEU-2", 1.0), metric("Words", 9, "none", "-")],
+            "grpo": [metric("BLEU-2", 2.0), metric("Words", 8, "none", "-")],
+        }
+    )
+    assert table.policies == ("zero-shot", "after GRPO")
+    assert [[(cell.text, cell.best) for cell in line.cells] for line in table.lines] == [
+        [("1.00", False), ("2.00", True)],
+        [("9.00", False), ("8.00", False)],
+    ]
+    assert [line.arrow for line in table.lines] == ["↑", ""]
+
+
+def test_metrics_counted_alike_share_a_footnote():
+    table = metrics_on_page({"sft": [metric("a", 1.0), metric("b", 1.0, tokens="-"), metric("c", 1.0)]})
+    assert [line.note for line in table.lines] == ["a", "b", "a"]
+    assert table.notes == (("a", "1, words: words"), ("b", "1"))
+
+
+def test_a_metric_that_a_policy_lacks_is_a_dash():
+    table = metrics_on_page({"zero_shot": [metric("a", 1.0)], "sft": [metric("a", 2.0), metric("b", 1.0)]})
+    assert [cell.text for cell in table.lines[1].cells] == ["–", "1.00"]
+    assert metrics_on_page({}) is None
+
+
+def test_a_chart_is_drawn_for_what_was_logged_and_only_of_numbers():
+    assert learning_curves([]) == ()
+    rows = [{"stage": "sft", "step": step, "sft/loss": value} for step, value in enumerate([2.0, float("nan"), None, 1.0])]
+    (drawing,) = learning_curves([*rows, {"stage": "sft", "step": 4, "sft/grad_norm": float("inf")}])
+    assert (drawing.stage, drawing.title) == ("sft", "Loss")
+    assert "from 2 at step 0 to 1 at step 3" in drawing.svg
+
+
+def test_a_whole_run_has_its_charts_by_stage():
+    class Steady:
+        gauss = staticmethod(lambda mean, spread: mean)
+        random = staticmethod(lambda: 0.5)
+
+    stages = [drawing.stage for drawing in learning_curves(training_rows(Steady))]
+    assert stages == ["sft"] * 3 + ["grpo"] * 10
+
+
+def test_shares_are_of_well_formed_thoughts_and_say_of_how_many():
+    rows = [prediction("sft", place) for place in range(7)]
+    (drawing,) = share_figures([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]})
+    assert (drawing.title, drawing.note) == ("after SFT", "6 well-formed thoughts of 7 answers")
+
+
+def test_the_teachers_shares_come_from_its_thoughts_else_from_the_table():
+    thoughts = [Thought(aspects={Aspect.EMOTION: "sadness"}), Thought(prose="hm")]
+    (drawing,) = share_figures(thoughts, {}, {})
+    assert "Emotion 50 % included, 50 % omitted" in drawing.svg
+    (drawing,) = share_figures([], {"Emotion": {"included": 1.0}}, {})
+    assert "Emotion 100 % included" in drawing.svg
+
+
+def test_cards_are_spread_evenly_and_skip_a_policy_that_has_not_answered():
+    rows = [prediction("sft", place) for place in range(40)]
+    cards = prediction_cards({"zero_shot": [prediction("zero_shot", 0)], "sft": rows})
+    assert len(cards) == 12
+    assert (cards[0].id, cards[-1].id) == (rows[0]["id"], rows[-1]["id"])
+    assert [len(card.answers) for card in cards] == [2] + [1] * 11
+    assert prediction_cards({}) == prediction_cards({"sft": []}) == ()
+
+
+def test_an_answer_tells_of_a_broken_form_and_of_a_limit():
+    (card,) = prediction_cards({"zero_shot": [prediction("zero_shot", 1)]})
+    assert (card.answers[0].well_formed, card.answers[0].cut_off) == (False, True)
+
+
+def test_samples_are_those_of_the_first_and_last_step_best_first():
+    rows = [sample_row(step, group, place, 0.1 * place) for step in (0, 5, 9) for group in range(3) for place in range(4)]
+    groups = sample_groups(rows)
+    assert [group.step for group in groups] == [0, 0, 9, 9]
+    assert [(sample.rank, sample.open) for sample in groups[0].samples] == [
+        ("best", True),
+        ("", False),
+        ("", False),
+        ("worst", True),
+    ]
+    assert [name for name, _ in groups[0].samples[0].parts] == ["format", "consistency"]
+
+
+def test_a_tied_group_has_no_best_and_says_so():
+    (group,) = sample_groups([sample_row(0, 0, place, 0.2) for place in range(3)])
+    assert group.tied
+    assert [(sample.rank, sample.open) for sample in group.samples] == [("", True), ("", False), ("", False)]
+
+
+def test_rows_survive_a_round_through_json():
+    row = sample_row(0, 0, 0, 0.2)
+    assert sample_groups([json.loads(json.dumps(row))]) == sample_groups([row])
+
+
+def test_the_table_in_the_terminal_lines_up_and_marks_the_best():
+    text = metrics_table({"a": [metric("BLEU-2", 1.0)], "b": [metric("BLEU-2", 12.5)]})
+    assert text.splitlines()[-1] == "BLEU-2 ↑  1.00   12.50*"
+    assert best_value([metric("x", 1.0, "lower"), metric("x", 2.0, "lower")]) == 1.0
+    assert best_value([metric("x", 1.0), metric("x", 1.0)]) is None

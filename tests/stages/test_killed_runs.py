@@ -10,7 +10,8 @@ import time
 import pytest
 
 OVERRIDES = [
-    "+experiment=smoke", "aspects=no_thought", "trainer.progress=false", "recipe.stages=[synthesise,sft,grpo]", "recipe.policies=[]",
+    "+experiment=smoke", "aspects=no_thought", "trainer.progress=false",
+    "recipe.stages=[synthesise,sft,grpo]", "recipe.policies=[]",
     "frames.max_frames=1", "dataset.limit.train=12",
     "sft.epochs=9", "sft.max_steps=8", "sft.checkpoint_every_steps=2", "sft.lora.dropout=0.3",
     "grpo.epochs=9", "grpo.max_steps=8", "grpo.checkpoint_every_steps=2", "grpo.updates_per_rollout=2", "grpo.lora.dropout=0.3",

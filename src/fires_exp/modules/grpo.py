@@ -150,22 +150,18 @@ class GrpoModule(AdapterModule):
         tokens = float(sum(micro.mask_BC.sum() for micro in micro_batches))
         sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0, "gap": 0.0}
         ratio_gap = 0.0
-        if first and self.config.updates_per_rollout > 1:
-            # the step changes the policy, so all of the old log-probabilities are read before it
-            for micro in micro_batches:
-                with torch.no_grad():
-                    scored = self._score(micro)
-                micro.old_logprobs_BC = scored.logprobs_BC
         for micro in micro_batches:
             if first and self.config.beta > 0:
                 with self.policy.as_reference():
                     reference = self._score(micro)
                 micro.ref_logprobs_BC = reference.logprobs_BC
             scored = self._score(micro)
-            old_logprobs_BC = micro.old_logprobs_BC if micro.old_logprobs_BC is not None else scored.logprobs_BC.detach()
+            if micro.old_logprobs_BC is None:
+                # the optimiser steps after all micro-batches, so the first update's own scores are the old policy's
+                micro.old_logprobs_BC = scored.logprobs_BC.detach()
             terms = grpo_loss(
                 scored.logprobs_BC,
-                old_logprobs_BC=old_logprobs_BC,
+                old_logprobs_BC=micro.old_logprobs_BC,
                 ref_logprobs_BC=micro.ref_logprobs_BC,
                 advantages_B=micro.advantages_B,
                 mask_BC=micro.mask_BC,

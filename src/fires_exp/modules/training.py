@@ -39,7 +39,7 @@ def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, sc
 class AdapterModule(pl.LightningModule):
     """A policy whose adapter is trained by hand-made optimiser steps.
 
-    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step`.
+    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step_by_hand`.
     """
 
     def __init__(self, policy: Policy, lora: LoraConfig, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:

@@ -14,11 +14,12 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from fires_exp.config.schema import Config
+from fires_exp.config.schema import Config, GrpoConfig, SftConfig
 from fires_exp.errors import ConfigError, TrainingError
-from fires_exp.modules.batches import StepLoader, WholePass
+from fires_exp.modules.batches import StepLoader, WholePass, step_plan
 from fires_exp.modules.training import AdapterModule
-from fires_exp.policy.adapters import parameters_hash, save_adapter
+from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
+from fires_exp.policy.policy import Policy
 from fires_exp.stages.artefact import write_atomically
 
 log = logging.getLogger("fires_exp.stages")
@@ -83,6 +84,18 @@ class StageBar(TQDMProgressBar):
 
     def get_metrics(self, *args: Any) -> dict[str, Any]:
         return {name: value for name, value in super().get_metrics(*args).items() if name != "v_num"}
+
+
+def fresh_adapter(policy: Policy, config: SftConfig | GrpoConfig, seed: int) -> None:
+    """Put the stage's own adapter on a policy, recomputing activations where the configuration says so."""
+    add_adapter(policy, config.lora, seed)
+    if config.gradient_checkpointing:
+        save_activation_memory(policy)
+
+
+def training_plan(config: SftConfig | GrpoConfig, count: int, seed: int) -> list[list[int]]:
+    """Which of `count` instances make up each of the stage's batches."""
+    return step_plan(count, batch_size=config.batch_size, epochs=config.epochs, max_steps=config.max_steps, seed=seed)
 
 
 def fit(

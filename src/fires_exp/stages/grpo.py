@@ -8,13 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fires_exp.modules.batches import StepLoader, step_plan
+from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
-from fires_exp.policy.adapters import add_adapter, save_activation_memory
 from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash
-from fires_exp.stages.fit import ADAPTER, fit, log_table
+from fires_exp.stages.fit import ADAPTER, fit, fresh_adapter, log_table, training_plan
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 
 COMPLETIONS = "completions.jsonl"
@@ -41,17 +40,9 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
 
     def build(folder: Path) -> None:
         policy = work.policy([sft.folder / ADAPTER] if sft else [])
-        add_adapter(policy, config.lora, work.config.seed)
-        if config.gradient_checkpointing:
-            save_activation_memory(policy)
+        fresh_adapter(policy, config, work.config.seed)
         encode = work.encode(policy.processor, work.dataset, examples)
-        plan = step_plan(
-            len(examples),
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            max_steps=config.max_steps,
-            seed=work.config.seed,
-        )
+        plan = training_plan(config, len(examples), work.config.seed)
 
         def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
             rows = completion_rows(step, groups, rewards)

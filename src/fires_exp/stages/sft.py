@@ -10,12 +10,11 @@ from pathlib import Path
 from torch import Tensor
 
 from fires_exp.data.records import SupportExample
-from fires_exp.modules.batches import StepLoader, WholePass, step_plan
+from fires_exp.modules.batches import StepLoader, WholePass
 from fires_exp.modules.sft import SftItem, SftModule
-from fires_exp.policy.adapters import add_adapter, save_activation_memory
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
 from fires_exp.stages.canaries import picture_canary
-from fires_exp.stages.fit import fit
+from fires_exp.stages.fit import fit, fresh_adapter, training_plan
 from fires_exp.stages.synthesise import BANK
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 from fires_exp.thinking.bank import read_bank
@@ -43,9 +42,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
 
     def build(folder: Path) -> None:
         policy = work.policy([])
-        add_adapter(policy, config.lora, work.config.seed)
-        if config.gradient_checkpointing:
-            save_activation_memory(policy)
+        fresh_adapter(policy, config, work.config.seed)
         bank = read_bank(thoughts.folder / BANK) if thoughts else {}
         encode = work.encode(policy.processor, work.dataset, (*examples, *validation))
         tokens = work.completion_ids(policy)
@@ -57,13 +54,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         def item(example: SupportExample) -> SftItem:
             return SftItem(prompt=encode(example), completion_ids=completion(example))
 
-        plan = step_plan(
-            len(examples),
-            batch_size=config.batch_size,
-            epochs=config.epochs,
-            max_steps=config.max_steps,
-            seed=work.config.seed,
-        )
+        plan = training_plan(config, len(examples), work.config.seed)
         module = SftModule(policy, config, total_updates=len(plan), seed=work.config.seed)
         fit(
             module,

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,12 @@ from tqdm import tqdm
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.config.schema import Config
 from fires_exp.data.read import read_dataset
-from fires_exp.data.records import SupportExample
 from fires_exp.modules.batches import StepLoader, step_plan
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
-from fires_exp.rewards.total import RewardBreakdown
+from fires_exp.rewards.total import Answer, RewardBreakdown
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion
 
@@ -48,7 +48,10 @@ class VowelReward:
     def __init__(self, control: random.Random | None) -> None:
         self.control = control
 
-    def score(self, completion: ParsedCompletion, example: SupportExample) -> RewardBreakdown:
+    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
+        return [self._one(completion) for completion, _ in answers]
+
+    def _one(self, completion: ParsedCompletion) -> RewardBreakdown:
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         share = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
         total = share if self.control is None else self.control.random()

@@ -73,8 +73,8 @@ def test_only_modules_and_the_stage_that_fits_them_know_lightning():
 def test_the_wheel_holds_every_package():
     with (ROOT / "pyproject.toml").open("rb") as file:
         packages = tomllib.load(file)["tool"]["setuptools"]["packages"]
-    on_disk = {f"fires_exp.{path.name}" for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert set(packages) == on_disk | {"fires_exp", "fires_exp.conf"}
+    on_disk = {".".join(("fires_exp", *path.parent.relative_to(PACKAGE).parts)) for path in PACKAGE.rglob("__init__.py")}
+    assert set(packages) == on_disk | {"fires_exp.conf"}
 
 
 def test_no_file_is_called_nothing():

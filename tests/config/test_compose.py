@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -15,9 +16,11 @@ from fires_exp.config.schema import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
-OPTIONS = sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+OPTIONS = sorted((path.parent.relative_to(CONF).as_posix(), path.stem) for path in CONF.glob("*/**/*.yaml"))
 EXTENDING = [
-    (group, name) for group, name in OPTIONS if group != "experiment" and "_self_" in (CONF / group / f"{name}.yaml").read_text()
+    (group, name)
+    for group, name in OPTIONS
+    if group != "experiment" and re.search(r"^defaults: \[\w+, _self_\]", (CONF / group / f"{name}.yaml").read_text(), re.M)
 ]
 
 
@@ -31,7 +34,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 69
+    assert len(OPTIONS) == 73
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
 
 

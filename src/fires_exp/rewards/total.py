@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from fires_exp.config.schema import RewardConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
-from fires_exp.rewards.parts import (
-    SupportSkillScorer,
-    consistency_reward,
-    diff_epitome,
-    format_reward,
-    support_skill_reward,
-)
+from fires_exp.rewards.parts import consistency_reward, format_reward, support_skill_reward
+from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.thinking.tags import ParsedCompletion
+
+# a completion, read, and the instance that it answers
+Answer = tuple[ParsedCompletion, SupportExample]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,9 +38,11 @@ class RewardBreakdown:
 
 
 class CompletionReward(Protocol):
-    """Whatever can reward a completion of an instance; `Reward` is the paper's."""
+    """Whatever can reward completions of instances; `Reward` is the paper's."""
 
-    def score(self, completion: ParsedCompletion, example: SupportExample) -> RewardBreakdown: ...
+    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
+        """A breakdown for each answer, in order; none depends on the others."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,24 +55,42 @@ class Reward:
     def __post_init__(self) -> None:
         check_reward(self.config, has_scorer=self.scorer is not None)
 
-    def score(self, completion: ParsedCompletion, example: SupportExample) -> RewardBreakdown:
+    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
         """r = w^F r^F + w^R r^R + w^DE r^DE if the completion is well-formed, else 0 in total; weights are not normalised.
 
         A malformed completion's parts are 0 too: nothing of it was rewarded.
         """
-        asked = self.scorer is not None
-        if not completion.well_formed:
-            return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=0.0 if asked else None)
+        well_formed = [(completion, example) for completion, example in answers if completion.well_formed]
+        skills = iter(self._support_skill(well_formed))
+        return [
+            self._total(completion, example, next(skills)) if completion.well_formed else self._nothing
+            for completion, example in answers
+        ]
+
+    def _support_skill(self, answers: Sequence[Answer]) -> list[float | None]:
+        """r^DE of each answer; responses and references are read in one batch."""
+        if self.scorer is None:
+            return [None] * len(answers)
+        responses = [(example.last_seeker_text, completion.response) for completion, example in answers]
+        references = [(example.last_seeker_text, example.reference_response) for _, example in answers]
+        levels = self.scorer.levels([*references, *responses])
+        return [
+            support_skill_reward(reference, response)
+            for reference, response in zip(levels[: len(answers)], levels[len(answers) :], strict=True)
+        ]
+
+    def _total(self, completion: ParsedCompletion, example: SupportExample, skill: float | None) -> RewardBreakdown:
         form = format_reward(completion)
         consistency = consistency_reward(completion, example.reference_response)
         total = self.config.format_weight * form + self.config.consistency_weight * consistency
-        skill = None
-        if self.scorer is not None:
-            context = example.last_seeker_text
-            reference_levels = self.scorer.levels(context, example.reference_response)
-            skill = support_skill_reward(diff_epitome(reference_levels, self.scorer.levels(context, completion.response)))
+        if skill is not None:
             total += self.config.support_skill_weight * skill
         return RewardBreakdown(total=total, format=form, consistency=consistency, support_skill=skill)
+
+    @property
+    def _nothing(self) -> RewardBreakdown:
+        skill = None if self.scorer is None else 0.0
+        return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=skill)
 
 
 def check_reward(config: RewardConfig, *, has_scorer: bool) -> None:

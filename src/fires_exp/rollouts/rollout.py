@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fires_exp.data.records import SupportExample
@@ -30,6 +32,9 @@ class RolloutGroup:
     def example(self) -> SupportExample:
         return self.prompt.example
 
-    def score(self, reward: CompletionReward) -> tuple[RewardBreakdown, ...]:
-        """Eq. 5 for each of the group's completions, against the group's own reference."""
-        return tuple(reward.score(rollout.parsed, self.example) for rollout in self.rollouts)
+
+def score_groups(groups: Sequence[RolloutGroup], reward: CompletionReward) -> list[tuple[RewardBreakdown, ...]]:
+    """Eq. 5 for every completion of every group, against the group's own reference; all are scored in one batch."""
+    answers = [(rollout.parsed, group.example) for group in groups for rollout in group.rollouts]
+    scored = iter(reward.score(answers))
+    return [tuple(itertools.islice(scored, len(group.rollouts))) for group in groups]

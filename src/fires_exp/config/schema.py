@@ -275,9 +275,7 @@ class EncoderConfig:
 @dataclass(kw_only=True)
 class EpitomeConfig:
     data: str | None = leaf("folder with EPITOME's three csv files; null takes the sample's labelled pairs, for a demonstration")
-    encoder: EncoderConfig = leaf(
-        "pretrained; each scorer has one for the seeker's text and one for the response"
-    )
+    encoder: EncoderConfig = leaf("pretrained; each scorer has one for the seeker's text and one for the response")
     max_tokens: int = leaf("longest seeker text and longest response, in tokens; the rest is cut off")
     val_fraction: float = leaf("share of the seeker posts whose pairs choose the loss and the epoch")
     test_fraction: float = leaf("share of the seeker posts whose pairs are only tested on")

@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 # no run of this project needs a model hub; a backbone from the hub is asked for by name
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup run test check smoke docs bench clean
+.PHONY: help setup run test check smoke docs bench human-eval clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned dependencies
 
@@ -39,6 +39,15 @@ docs: setup ## write docs/config.md from the schema
 
 bench: setup ## does GRPO raise a reward? Writes the curve into docs/
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/grpo_learns.py --out docs
+
+# the paper's count; OUT is the folder that the page and its key go into
+COUNT ?= 100
+SEED ?= 42
+OUT ?= runs/human_eval
+
+human-eval: setup ## a blind page for raters: A=<run or predictions> B=<the same>, COUNT, SEED, OUT (docs/human_eval.md)
+	@[ -n "$(A)" ] && [ -n "$(B)" ] || { echo "name two systems: make human-eval A=runs/… B=runs/…"; exit 2; }
+	$(BIN)/python -m fires_exp.report.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED)
 
 clean: ## delete runs, artefacts and caches of tools (the virtual environment stays)
 	rm -rf runs multirun artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -33,3 +33,7 @@ class TrainingError(FiresError):
 
 class StageError(FiresError):
     """An artefact is missing, damaged or in use by another run. Raised by `stages`."""
+
+
+class StudyError(FiresError):
+    """A human evaluation cannot be made of two systems, or its key or ratings cannot be read. Raised by `report.human_eval`."""

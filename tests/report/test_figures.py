@@ -5,17 +5,21 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from fires_exp.report.figures import Line, centred_mean, curves, evenly, finite, spread, stacked_shares
+from fires_exp.report.figures import Line, centred_mean, curves, evenly, finite, spread, stacked_outcomes, stacked_shares
 
 LOSS = [Line(name="train", steps=range(12), values=[2.0 - 0.1 * step for step in range(12)], smooth=True)]
 SHARES = {"Emotion": {"included": 0.5, "omitted": 0.3, "neutral": 0.2, "unknown": 0.0}}
 
 
-@pytest.fixture(params=["curves", "shares"])
+OUTCOMES = {"w/o RL": {"win": 0.45, "tie": 0.4, "lose": 0.15}, "GPT-4o": {"win": 1.0}}
+
+
+@pytest.fixture(params=["curves", "shares", "outcomes"])
 def draw(request):
     return {
         "curves": lambda ident: curves("Loss", LOSS, ident=ident),
         "shares": lambda ident: stacked_shares("Teacher", SHARES, ident=ident),
+        "outcomes": lambda ident: stacked_outcomes("FIRES", OUTCOMES, ident=ident),
     }[request.param]
 
 
@@ -25,6 +29,17 @@ def test_a_figure_says_in_words_what_it_shows():
     assert root.attrib["aria-label"] == "Loss: train from 2 at step 0 to 0.9 at step 11, between 0.9 and 2"
     root = ElementTree.fromstring(stacked_shares("Teacher", SHARES, ident="b"))
     assert root.attrib["aria-label"] == "Teacher: Emotion 50 % included, 30 % omitted, 20 % neutral"
+
+
+def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():
+    svg = stacked_outcomes("FIRES $x$", OUTCOMES, ident="a")
+    assert ElementTree.fromstring(svg).attrib["aria-label"] == "FIRES $x$: w/o RL 45 % win, 40 % tie, 15 % lose; GPT-4o 100 % win"
+    assert [text.strip() for text in ElementTree.fromstring(svg).itertext() if text.strip() in ("win", "tie", "lose")] == [
+        "win",
+        "tie",
+        "lose",
+    ]
+    assert "a $b_c$" in "".join(ElementTree.fromstring(stacked_outcomes("x", {"a $b_c$": {"win": 1.0}}, ident="b")).itertext())
 
 
 def test_words_of_a_figure_are_never_markup():

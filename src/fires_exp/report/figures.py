@@ -10,6 +10,7 @@ import html
 import io
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +18,7 @@ from typing import TypeVar
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 # after Okabe and Ito: told apart by colour-blind readers; every curve differs in dashes too
@@ -24,8 +26,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 DASHES = ("-", "--", "-.", ":")
 # the first is a shade off the first curve's, so that it stays itself where the theme changes that one
 STATUS_COLOURS = {"included": "#0173b3", "neutral": "#56b4e9", "unknown": "#e69f00", "omitted": "#d4d4d4"}
+OUTCOME_COLOURS = {"win": "#0173b3", "tie": "#d4d4d4", "lose": "#e69f00"}
 INK = "#808080"
 ON_DARK, ON_LIGHT = "#ffffff", "#111111"
+INK_ON = {"#0173b3": ON_DARK, "#d4d4d4": INK}  # the second follows the theme, as its ground does
 VARIABLES = {colour: f"var(--line-{place}, {colour})" for place, colour in enumerate(COLOURS, start=1)} | {
     STATUS_COLOURS["omitted"]: f"var(--omitted, {STATUS_COLOURS['omitted']})",
     INK: "currentColor",
@@ -33,6 +37,7 @@ VARIABLES = {colour: f"var(--line-{place}, {colour})" for place, colour in enume
 
 WIDTH = 3.3  # inches; a page stretches it
 LETTERS = 9  # points at that width
+LABEL_LETTERS = 11  # a longer name of a bar is broken between words
 LABEL_GAP = 0.115  # least distance between two names at the ends of curves, as a share of the chart's height
 POINTS_DRAWN = 300  # a longer curve is thinned evenly: a picture shows no more
 SMOOTHED_FROM = 10  # points; a mean through fewer would hide what they say
@@ -91,20 +96,33 @@ def curves(title: str, lines: Sequence[Line], *, ident: str, percent: bool = Fal
 
 def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
     """Horizontal stacked bars, one an aspect: which share of thoughts includes, calls neutral or unknown, or omits it."""
-    figure = Figure(figsize=(WIDTH, 0.3 + 0.36 * len(shares)), layout="constrained")
+    return _stacked(title, shares, STATUS_COLOURS, ident, legend=False)
+
+
+def stacked_outcomes(title: str, rates: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
+    """Horizontal stacked bars, one a comparison: the rates of win, tie and lose, with a legend (Figure 5)."""
+    return _stacked(title, rates, OUTCOME_COLOURS, ident, legend=True)
+
+
+def _stacked(
+    title: str, shares: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], ident: str, *, legend: bool
+) -> str:
+    figure = Figure(figsize=(WIDTH, 0.3 + 0.36 * len(shares) + (0.2 if legend else 0)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]
     left = [0.0] * len(names)
-    for status, colour in STATUS_COLOURS.items():
+    places = range(len(names))
+    for status, colour in colours.items():
         widths = [100 * shares[name].get(status, 0.0) for name in names]
-        axes.barh([name.replace(" ", "\n") for name in names], widths, left=left, color=colour, height=0.78)
-        ink = {"included": ON_DARK, "omitted": INK}.get(status, ON_LIGHT)
+        axes.barh(places, widths, left=left, color=colour, height=0.78)
+        ink = INK_ON.get(colour, ON_LIGHT)
         for place, width in enumerate(widths):
             if width >= 8:
                 axes.text(
                     left[place] + width / 2, place, f"{width:.0f}", ha="center", va="center_baseline", fontsize=LETTERS, color=ink
                 )
         left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.set_yticks(places, [textwrap.fill(name, LABEL_LETTERS, break_long_words=False) for name in names], parse_math=False)
     axes.set_xlim(0, 100)
     _plain(axes)
     axes.grid(visible=False)
@@ -112,6 +130,11 @@ def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ide
     axes.tick_params(length=0, labelsize=LETTERS)
     axes.xaxis.set_major_locator(FixedLocator([0, 50, 100]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} %"))
+    if legend:
+        patches = [Patch(color=colour, label=status) for status, colour in colours.items()]
+        figure.legend(
+            handles=patches, loc="outside upper center", ncols=len(patches), fontsize=LETTERS, labelcolor=INK, frameon=False
+        )
     words = (
         f"{name} " + ", ".join(f"{100 * share:.0f} % {status}" for status, share in of_aspect.items() if share)
         for name, of_aspect in shares.items()

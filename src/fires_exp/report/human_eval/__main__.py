@@ -1,0 +1,92 @@
+"""`python -m fires_exp.report.human_eval make | read | compare`: a blind study of two systems, from predictions to figure."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from fires_exp.errors import FiresError, StudyError
+from fires_exp.report.human_eval.draw import Draw, draw_study
+from fires_exp.report.human_eval.files import KEY, PAGE, read_all_ratings, read_key, write_study
+from fires_exp.report.human_eval.results import study_result
+from fires_exp.report.human_eval.study import QUESTIONS
+from fires_exp.report.human_eval.systems import read_system
+from fires_exp.report.human_eval.tables import (
+    NOTE,
+    as_text,
+    comparison_table,
+    headline,
+    read_results,
+    study_table,
+    write_comparison,
+    write_results,
+)
+
+USER_ERROR = 2
+
+
+def main(arguments: list[str]) -> int:
+    asked = _parser().parse_args(arguments)
+    commands = {"make": _make, "read": _read, "compare": _compare}
+    try:
+        commands[asked.command](asked)
+    except FiresError as error:
+        print(f"fires_exp: {error}", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fires_exp.report.human_eval", description=__doc__.partition(": ")[2])
+    commands = parser.add_subparsers(dest="command", required=True)
+    make = commands.add_parser("make", help="a page for raters and the key that unblinds it")
+    source = "predictions .jsonl, run folder (its last policy), or RUN_FOLDER:POLICY"
+    make.add_argument("a", metavar="A", help=f"the system whose wins are counted: {source}")
+    make.add_argument("b", metavar="B", help="the system it is compared with, named alike")
+    make.add_argument("--out", type=Path, required=True, help=f"folder for {PAGE} and {KEY}")
+    make.add_argument("--count", type=int, required=True, help="instances to draw; the paper has 100")
+    make.add_argument("--seed", type=int, required=True, help="of the draw and of the sides")
+    make.add_argument("--names", nargs=2, metavar=("A", "B"), help="names for tables and figures, instead of the runs'")
+    make.add_argument("--context-only", action="store_true", help="show the seeker's last turn instead of the whole history")
+    read = commands.add_parser("read", help="ratings to win, tie and lose; writes results.json, .md and .svg beside the key")
+    read.add_argument("key", type=Path)
+    read.add_argument("ratings", type=Path, nargs="+")
+    compare = commands.add_parser("compare", help="several studies of one system in one table and one figure, as in Figure 5")
+    compare.add_argument("studies", type=Path, nargs="+", help="folders with results.json")
+    compare.add_argument("--question", required=True, choices=[question.name for question in QUESTIONS])
+    compare.add_argument("--out", type=Path, required=True, help="folder for QUESTION.md and QUESTION.svg")
+    return parser
+
+
+def _make(asked: argparse.Namespace) -> None:
+    first, second = read_system(asked.a), read_system(asked.b)
+    if asked.names:
+        first, second = replace(first, name=asked.names[0]), replace(second, name=asked.names[1])
+    study, key = draw_study(first, second, Draw(count=asked.count, seed=asked.seed, full_history=not asked.context_only))
+    write_study(asked.out, study, key)
+    print(f"send to raters: {asked.out / PAGE}\nkeep, and never send: {asked.out / KEY}")
+
+
+def _read(asked: argparse.Namespace) -> None:
+    key = read_key(asked.key)
+    result = study_result(key, read_all_ratings(asked.ratings, key))
+    if not result.questions:
+        raise StudyError(f"{', '.join(map(str, asked.ratings))}: nothing is rated yet")
+    print(f"{headline(result)}\n\n{as_text(study_table(result))}\n\n{NOTE}\n")
+    print("\n".join(map(str, write_results(asked.key.parent, result))))
+
+
+def _compare(asked: argparse.Namespace) -> None:
+    results = [read_results(folder) for folder in asked.studies]
+    if len({of.first for of in results}) > 1 or len({of.second for of in results}) < len(results):
+        pairs = ", ".join(f"{of.first} against {of.second}" for of in results)
+        raise StudyError(f"compare takes studies of one system against different ones, not {pairs}; make them with --names")
+    paths = write_comparison(asked.out, asked.question, results)
+    print(as_text(comparison_table(asked.question, results)) + "\n")
+    print("\n".join(map(str, paths)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

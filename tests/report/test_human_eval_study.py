@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from report.study_files import ATTACK, change_line, write_system
 
@@ -176,6 +177,21 @@ def test_without_any_run_the_last_turn_is_shown_when_that_is_asked_for(tmp_path,
     assert "write --context-only" in capsys.readouterr().err
     assert make(list(map(str, files)), tmp_path / "study", "--context-only") == 0
     assert {len(item["history"]) for item in facts_of((tmp_path / "study" / "rate.html").read_text())["items"]} == {1}
+
+
+def test_a_run_by_an_older_version_serves_as_long_as_it_tells_of_its_dataset(tmp_path, runs, capsys):
+    for run in runs:
+        path = Path(run) / "resolved.yaml"
+        tree = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({key: value for key, value in tree.items() if key not in ("grpo", "reward", "trainer")}))
+    assert make(runs, tmp_path / "study") == 0
+    del tree["frames"]["max_frames"]
+    path.write_text(yaml.safe_dump(tree))
+    assert make(runs, tmp_path / "other") == 2
+    assert re.fullmatch(r"fires_exp: .*resolved\.yaml does not tell .*max_frames.*\n", capsys.readouterr().err)
+    path.write_text("- x\n")
+    assert make(runs, tmp_path / "other") == 2
+    assert re.fullmatch(r"fires_exp: .*resolved\.yaml: no YAML of a run.*\n", capsys.readouterr().err)
 
 
 def test_a_key_is_never_overwritten_by_another_study_s(tmp_path, runs, capsys):

@@ -42,7 +42,7 @@ def read_key(path: Path) -> Key:
     try:
         items = {name: KeyItem(**item) for name, item in facts.pop("items").items()}
         del facts["format"]
-        key = Key(items=items, **facts)
+        key = Key(**{**facts, "items": items, "questions": tuple(facts["questions"])})
         sound = (
             isinstance(key.study, str)
             and set(key.systems) == set(PLACES)
@@ -52,7 +52,7 @@ def read_key(path: Path) -> Key:
     except (KeyError, TypeError, AttributeError):
         sound = False
     if not sound:
-        raise StudyError(f"{path}: not a whole key; make the study again with the same files and seed")
+        raise StudyError(f"{path}: not a whole key; delete it, and make the study again with the same files and seed")
     return key
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from tqdm import tqdm
 
-from fires_exp.config.schema import Config
+from fires_exp.config.schema import DatasetConfig, FramesConfig
 from fires_exp.data.frames import FrameReader, scaled_down
 from fires_exp.data.read import read_dataset
 from fires_exp.data.records import Split, SupportExample
@@ -17,8 +21,22 @@ from fires_exp.errors import StudyError
 from fires_exp.report.human_eval.study import ShownTurn
 from fires_exp.report.human_eval.systems import Prediction, run_config
 
+T = TypeVar("T")
+
 FRAME_PIXELS = 320 * 240  # of a frame on the page: a hundred instances should still be small enough to send
 JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistorySettings:
+    """The part of a run's configuration that decides which histories its policies saw."""
+
+    run_folder: Path
+    dataset: DatasetConfig
+    frames: FramesConfig
+    seed: int
+    split: Split
+    frame_cache: Path
 
 
 def context_only(prediction: Prediction) -> tuple[ShownTurn, ...]:
@@ -29,15 +47,13 @@ def context_only(prediction: Prediction) -> tuple[ShownTurn, ...]:
 def read_histories(run_folders: Sequence[Path], predictions: Sequence[Prediction]) -> Mapping[str, tuple[ShownTurn, ...]]:
     """The whole history of each prediction's instance, by id. Of several runs the first that shows frames is asked, since a
     system without video is judged beside what there was to see."""
-    configs = {folder: run_config(folder) for folder in run_folders}
-    folder = next((folder for folder, config in configs.items() if config.frames.name != "none"), run_folders[0])
-    config = configs[folder]
-    dataset = read_dataset(config.test_dataset or config.dataset, config.seed)
-    split: Split = config.predict.split  # type: ignore[assignment]
-    examples = {example.id: example for example in dataset.examples[split]}
+    settings = [_settings(folder) for folder in run_folders]
+    chosen = next((one for one in settings if one.frames.name != "none"), settings[0])
+    dataset = read_dataset(chosen.dataset, chosen.seed)
+    examples = {example.id: example for example in dataset.examples[chosen.split]}
     for prediction in predictions:
-        _check(examples.get(prediction.id), prediction, folder)
-    reader = FrameReader(config.frames, dataset.video_root, _frame_cache(config))
+        _check(examples.get(prediction.id), prediction, chosen.run_folder)
+    reader = FrameReader(chosen.frames, dataset.video_root, chosen.frame_cache)
     bar = tqdm(predictions, desc="reading histories", unit="instance", disable=None)
     return {prediction.id: _shown(examples[prediction.id], reader) for prediction in bar}
 
@@ -64,5 +80,24 @@ def _jpeg(frame: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _frame_cache(config: Config) -> Path:
-    return Path(config.paths.cache).expanduser().absolute() / "frames"
+def _settings(run_folder: Path) -> HistorySettings:
+    tree = run_config(run_folder)
+    try:
+        return HistorySettings(
+            run_folder=run_folder,
+            dataset=_section(DatasetConfig, tree["test_dataset"] or tree["dataset"]),
+            frames=_section(FramesConfig, tree["frames"]),
+            seed=tree["seed"],
+            split=tree["predict"]["split"],
+            frame_cache=Path(tree["paths"]["cache"]).expanduser().absolute() / "frames",
+        )
+    except (KeyError, TypeError, OmegaConfBaseException) as error:
+        problem = str(error).strip().splitlines()[0]
+        raise StudyError(
+            f"{run_folder / 'resolved.yaml'} does not tell which histories to read ({problem}); run it again, or --context-only"
+        ) from None
+
+
+def _section(schema: type[T], values: Mapping[str, Any]) -> T:
+    """One section of the tree, checked as the whole would be."""
+    return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values)))

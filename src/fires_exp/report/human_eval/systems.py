@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fires_exp.config.load import load_yaml
-from fires_exp.config.schema import Config
+import yaml
+
 from fires_exp.errors import StudyError
 
 
@@ -52,8 +52,16 @@ def read_system(argument: str) -> System:
     raise StudyError(f"{argument}: no such file or folder; name a predictions .jsonl, a run folder, or RUN_FOLDER:POLICY")
 
 
-def run_config(run_folder: Path) -> Config:
-    return load_yaml(run_folder / "resolved.yaml")
+def run_config(run_folder: Path) -> dict[str, Any]:
+    """A run's resolved tree as it stands in its file: an older run may lack keys that a study has no use for."""
+    path = run_folder / "resolved.yaml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError):
+        tree = None
+    if not isinstance(tree, dict):
+        raise StudyError(f"{path}: no YAML of a run; name another run, or copy the predictions elsewhere and name the file")
+    return tree
 
 
 def _prediction_file(run_folder: Path, policy: str) -> Path:
@@ -61,7 +69,7 @@ def _prediction_file(run_folder: Path, policy: str) -> Path:
     if not there:
         raise StudyError(f"{run_folder} has no predictions/*.jsonl; name a run that ended with recipe stage evaluate")
     if not policy:
-        asked = run_config(run_folder).recipe.policies if (run_folder / "resolved.yaml").is_file() else []
+        asked = run_config(run_folder).get("recipe", {}).get("policies", []) if (run_folder / "resolved.yaml").is_file() else []
         policy = next((name for name in reversed(asked) if name in there), "")
     if policy not in there:
         raise StudyError(f"{run_folder}: write {run_folder}:POLICY, POLICY being one of {', '.join(there)}")
@@ -80,7 +88,7 @@ def _read(path: Path) -> System:
     run_folder = path.parent.parent
     of_run = path.parent.name == "predictions" and (run_folder / "resolved.yaml").is_file()
     return System(
-        name=f"{run_config(run_folder).name} ({path.stem})" if of_run else path.stem,
+        name=f"{run_config(run_folder).get('name', run_folder.name)} ({path.stem})" if of_run else path.stem,
         file=path,
         sha256=hashlib.sha256(content).hexdigest(),
         run_folder=run_folder if of_run else None,

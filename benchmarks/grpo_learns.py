@@ -85,6 +85,7 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
         policy,
         config.grpo,
         config.sampling,
+        config.health,
         VowelReward(random.Random(seed) if control else None),
         PLAN,
         total_updates=steps,

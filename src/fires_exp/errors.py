@@ -6,6 +6,8 @@ prints the line and exits with status 2; a traceback therefore always means a de
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class FiresError(Exception):
     """Base of all errors that are the user's to mend."""
@@ -29,6 +31,14 @@ class BackboneError(FiresError):
 
 class TrainingError(FiresError):
     """Training met numbers it must not go on with, or a run's own promise broke. Raised by `modules`."""
+
+
+class CollapseError(TrainingError):
+    """GRPO was stopped by `health.stop`. `folder` holds its curves, samples and last good checkpoint. Raised by `stages`."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
 
 
 class StageError(FiresError):

@@ -34,7 +34,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 73
+    assert len(OPTIONS) == 75
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
 
 

@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
 
-from fires_exp.config.schema import GrpoConfig, LoraConfig, OptimizerConfig, SftConfig
+from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
 from fires_exp.errors import TrainingError
+from fires_exp.metrics.health import Sign
 from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.modules.sft import SftItem, SftModule
@@ -53,6 +54,8 @@ GRPO = GrpoConfig(
     lora=LORA,
     optimizer=OPTIMIZER,
 )
+NEVER = StopConfig(patience_steps=2, **{sign.value: None for sign in Sign})
+HEALTH = HealthConfig(name="log", window_steps=3, copied_words=6, short_question_words=6, stop=NEVER)
 PLAIN = ThinkingPlan(kind="none", aspects=())
 
 
@@ -116,12 +119,13 @@ class _Steps(StepLoader):
             yield batch
 
 
-def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAMPLING):
+def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAMPLING, health=HEALTH):
     add_adapter(policy, config.lora, seed=0)
     return GrpoModule(
         policy,
         config,
         sampling,
+        health,
         reward,
         PLAIN,
         total_updates=updates,
@@ -263,7 +267,9 @@ def test_every_step_logs_rewards_by_part_and_signs_of_health(tiny, prompts):
     for name in (
         "reward/total reward/format reward/consistency rollout/tied_group_share grpo/kl grpo/clip_share grpo/entropy "
         "rollout/completion_tokens_mean rollout/truncated_share rollout/well_formed_share aspect/emotion "
-        "speed/completion_tokens_per_second grpo/learning_rate"
+        "speed/completion_tokens_per_second grpo/learning_rate "
+        "health/unknown_situation health/repeated_in_group health/repeated_in_step health/one_response health/short_question "
+        "health/copied_history health/words_to_reference"
     ).split():
         assert name in row
     assert 0 < row["grpo/entropy"] <= torch.tensor(1024.0).log()
@@ -276,6 +282,35 @@ def test_grpo_raises_a_reward_that_can_be_raised(tiny, prompts):
     rows = fit(grpo_module(tiny, VowelReward(), config, updates=40), [prompts] * 40)
     rewards = [row["reward/total"] for row in rows]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+class SameLetterReward:
+    """The share of e among all letters and signs: one token, over and over, earns most, whatever was asked."""
+
+    def score(self, answers):
+        shares = [completion.response.count("e") / max(1, len(completion.response)) for completion, _ in answers]
+        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None) for share in shares]
+
+
+def test_a_policy_that_learns_to_say_one_thing_is_stopped_and_without_a_rule_is_not(tiny_config, cache, prompts):
+    config = replace(GRPO, optimizer=replace(OPTIMIZER, learning_rate=3e-2))
+    short = replace(SAMPLING, max_new_tokens=6)
+    watch = replace(HEALTH, stop=replace(NEVER, repeated_in_step=0.5, one_response=0.9))
+    runs = []
+    for health in (watch, HEALTH):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, SameLetterReward(), config, updates=30, sampling=short, health=health)
+        runs.append((fit(module, [prompts] * 30), module))
+    (stopped, watched), (whole, unwatched) = runs
+    assert watched.stopped_early
+    assert not unwatched.stopped_early
+    assert (len(whole), unwatched.steps_done) == (30, 30)
+    assert 5 < len(stopped) == watched.steps_done < 30
+    beyond = [row["health/one_response"] >= 0.9 or row["health/repeated_in_step"] >= 0.5 for row in stopped]
+    assert beyond[-2:] == [True, True]
+    assert not any(beyond[:5])
+    assert [row["health/one_response"] for row in stopped] == [row["health/one_response"] for row in whole[: len(stopped)]]
+    assert stopped[-1]["reward/total"] > stopped[0]["reward/total"] + 0.1  # the reward alone tells a success
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_instances(tiny, items):

@@ -58,7 +58,7 @@ def test_a_whole_run_shows_every_section(run_folder):
     assert "not a substitute for care or crisis help" in page
     assert "0.0312 nats a token" in page
     assert "67 min" in page
-    assert page.count("<svg") == 13 + 3
+    assert page.count("<svg") == 16 + 3
 
 
 def test_every_element_is_closed_in_turn(run_folder):

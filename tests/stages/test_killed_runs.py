@@ -15,6 +15,7 @@ OVERRIDES = [
     "frames.max_frames=1", "dataset.limit.train=12",
     "sft.epochs=9", "sft.max_steps=8", "sft.checkpoint_every_steps=2", "sft.lora.dropout=0.3",
     "grpo.epochs=9", "grpo.max_steps=8", "grpo.checkpoint_every_steps=2", "grpo.updates_per_rollout=2", "grpo.lora.dropout=0.3",
+    "health.window_steps=3",
 ]  # fmt: skip
 
 
@@ -69,4 +70,5 @@ def test_sft_and_grpo_killed_twice_each_end_as_if_they_had_not_been(tmp_path, ca
         assert outcome(killed, stage) == outcome(whole, stage)
     (grpo,) = (whole / "artifacts" / "grpo").glob("*/facts.json")
     assert json.loads(grpo.read_text())["steps"] == 8
+    assert ["health/words_to_start" in row for row in outcome(whole, "grpo")[1]] == [False] * 3 + [True] * 5
     assert [row["grpo/grad_norm"] > 0 for row in outcome(whole, "grpo")[1]].count(True) >= 4

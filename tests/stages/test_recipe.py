@@ -2,13 +2,14 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
-from fires_exp.errors import ConfigError, DataError
+from fires_exp.errors import CollapseError, ConfigError, DataError
 from fires_exp.stages.recipe import run_recipe
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -210,3 +211,66 @@ def test_wandb_online_without_a_key_is_refused(run, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="WANDB_API_KEY"):
         run("logger=wandb_online", "recipe=sft_only")
+
+
+# words_to_start is at most 1 as soon as responses are no longer than those of the first two steps were
+LONG_GRPO = [
+    "recipe.stages=[synthesise,sft,grpo]",
+    "recipe.policies=[]",
+    "aspects=no_thought",
+    "grpo.epochs=9",
+    "grpo.max_steps=10",
+]
+RULE = ["health.window_steps=2", "health.stop.patience_steps=1", "health.stop.words_to_start=1.0"]
+
+
+def collapse_of(run, *overrides, name):
+    with pytest.raises(CollapseError) as caught:
+        run(*LONG_GRPO, *overrides, name=name)
+    return caught.value
+
+
+def adapter_of(artifacts):
+    (facts,) = (artifacts / "grpo").glob("*/facts.json")
+    return read_json(facts)["adapter_sha256"]
+
+
+def test_a_stopped_run_says_why_keeps_what_was_good_and_goes_on_when_the_rule_is_eased(run, tmp_path):
+    error = collapse_of(run, *RULE, name="stopped")
+    message = str(error)
+    found = re.search(r"health/words_to_start was 1 or less for one step, (0\.\d+|1) at step (\d+); ", message)
+    assert float(found[1]) <= 1
+    step = int(found[2])
+    assert step > 2
+    assert f"the checkpoint of step {step - 1}, before the sign, is kept in {error.folder}" in message
+    assert message.endswith("or ease health.stop.words_to_start to go on from there")
+    folder = tmp_path / "stopped"
+    assert read_json(folder / "run.json")["status"] == f"CollapseError: {message}"
+    page = (folder / "report.html").read_text()
+    assert "a sign of reward hacking: health/words_to_start was 1 or less" in page
+    assert "Words of responses" in page
+    assert [row["step"] for row in read_lines(folder / "metrics.jsonl") if row["stage"] == "grpo"] == list(range(step))
+    assert len(read_lines(folder / "completions.jsonl")) == step * 2 * 4
+    before = {path.name: path.read_bytes() for path in error.folder.iterdir() if path.is_file()}
+
+    assert str(collapse_of(run, *RULE, name="again")) == message
+    assert {path.name: path.read_bytes() for path in error.folder.iterdir() if path.is_file()} == before
+
+    run(*LONG_GRPO, "health.window_steps=2", name="eased")
+    run(*LONG_GRPO, "health.window_steps=2", f"paths.artifacts={tmp_path / 'other'}", name="never_stopped")
+    assert adapter_of(tmp_path / "artifacts") == adapter_of(tmp_path / "other")
+
+
+def test_a_finished_stage_that_the_rule_would_have_stopped_is_not_reused_in_silence(run):
+    run(*LONG_GRPO, "health.window_steps=2", name="unwatched")
+    message = str(collapse_of(run, *RULE, name="watched"))
+    assert "all 10 steps were made without this rule, their adapter is in" in message
+    assert message.endswith("or ease health.stop.words_to_start to take it")
+
+
+def test_a_sign_from_the_first_step_leaves_no_checkpoint_and_starts_again(run):
+    always = ["health.stop.patience_steps=3", "health.stop.one_response=0.01"]
+    message = str(collapse_of(run, *always, name="stopped"))
+    assert "for 3 steps in a row" in message
+    assert "no checkpoint is from before the sign" in message
+    run(*LONG_GRPO, name="eased")

@@ -250,6 +250,43 @@ class GrpoConfig:
         _check_loop("grpo", self.epochs, self.max_steps, self.batch_size, self.micro_batch_size, self.checkpoint_every_steps)
 
 
+@dataclass(kw_only=True)
+class StopConfig:
+    """Thresholds by the names of `metrics.health.Sign`."""
+
+    patience_steps: int = leaf("GRPO stops when a sign is beyond its threshold for so many steps in a row")
+    unknown_situation: float | None = leaf("stop where this share of completions has Situation: Unknown; null never")
+    repeated_in_group: float | None = leaf("stop where this share of responses stands elsewhere in its group; null never")
+    repeated_in_step: float | None = leaf("stop where this share of responses stands elsewhere in its step; null never")
+    one_response: float | None = leaf("stop where one response answers this share of the window's prompts; null never")
+    short_question: float | None = leaf("stop where this share of responses is a short question; null never")
+    copied_history: float | None = leaf("stop where this share of responses copies from its history; null never")
+    words_to_reference: float | None = leaf("stop where responses have this share of their references' words or less; null never")
+    words_to_start: float | None = leaf("stop where responses have this share of the first steps' words or less; null never")
+
+    def __post_init__(self) -> None:
+        _check(self.patience_steps >= 1, f"health.stop.patience_steps={self.patience_steps}: write at least 1")
+        for sign, threshold in vars(self).items():
+            _check(
+                sign == "patience_steps" or threshold is None or 0 < threshold <= 1,
+                f"health.stop.{sign}={threshold}: write a share above 0, up to 1, or null for never",
+            )
+
+
+@dataclass(kw_only=True)
+class HealthConfig:
+    name: str = leaf("name in reports")
+    window_steps: int = leaf("steps whose prompts are searched for one response to many; and how many steps are the first ones")
+    copied_words: int = leaf("a response copies where it holds so many words in a row of a turn of its history, or a whole turn")
+    short_question_words: int = leaf("a response of at most so many words that ends in a question mark is a short question")
+    stop: StopConfig = leaf("when a run that shows a sign is stopped")
+
+    def __post_init__(self) -> None:
+        for name in ("window_steps", "copied_words", "short_question_words"):
+            count = getattr(self, name)
+            _check(count >= 1, f"health.{name}={count}: write at least 1")
+
+
 def _check_loop(name: str, epochs: int, max_steps: int | None, batch: int, micro: int, checkpoint: int) -> None:
     _check(epochs >= 1, f"{name}.epochs={epochs}: write at least 1")
     _check(max_steps is None or max_steps >= 1, f"{name}.max_steps={max_steps}: write at least 1, or null")
@@ -416,6 +453,7 @@ class Config:
     prompt: PromptConfig = leaf("how a conversation is put to the model")
     sft: SftConfig = leaf("the cold start")
     grpo: GrpoConfig = leaf("the reinforcement stage")
+    health: HealthConfig = leaf("signs of reward hacking, and which of them stop the reinforcement stage")
     sampling: SamplingConfig = leaf("how GRPO samples completions")
     reward: RewardConfig = leaf("what GRPO rewards (Eq. 5)")
     epitome: EpitomeConfig = leaf("how scorers of support skills are trained, where reward.support_skill.scorer names none")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fires_exp.config.schema import GrpoConfig, SamplingConfig
+from fires_exp.config.schema import GrpoConfig, HealthConfig, SamplingConfig
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.advantages import group_advantages
 from fires_exp.grpo.loss import Objective, grpo_loss, token_weights
-from fires_exp.metrics.health import rollout_metrics
+from fires_exp.metrics.collapse import first_collapse, signs_beyond
+from fires_exp.metrics.health import HealthMonitor
+from fires_exp.metrics.steps import rollout_metrics
 from fires_exp.modules.training import AdapterModule, chunks
 from fires_exp.policy.logprobs import CompletionLogprobs, completion_logprobs, group_logprobs
 from fires_exp.policy.policy import Policy
@@ -53,6 +56,7 @@ class GrpoModule(AdapterModule):
         policy: Policy,
         config: GrpoConfig,
         sampling: SamplingConfig,
+        health: HealthConfig,
         reward: CompletionReward,
         plan: ThinkingPlan,
         *,
@@ -66,6 +70,7 @@ class GrpoModule(AdapterModule):
         self.reward = reward
         self.plan = plan
         self.show_completions = show_completions
+        self.health = HealthMonitor(health)
         self.objective = Objective(
             beta=config.beta,
             ratio_level=config.ratio_level,  # type: ignore[arg-type]
@@ -91,6 +96,7 @@ class GrpoModule(AdapterModule):
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
         advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
         metrics = rollout_metrics(groups, rewards, rewards_PG)
+        metrics |= self.health.observe([(group.example, [one.parsed for one in group.rollouts]) for group in groups])
         micro_batches = self._micro_batches(groups, advantages_PG)
         names = [prompt.example.id for prompt in batch]
         rate = self.learning_rate
@@ -109,6 +115,20 @@ class GrpoModule(AdapterModule):
         }
         self.log_dict(metrics, batch_size=len(batch))
         self.log("reward", metrics["reward/total"], prog_bar=True, logger=False, batch_size=len(batch))
+        self.stopped_early = first_collapse(self.health.history, self.health.config.stop) is not None
+        self.trainer.should_stop |= self.stopped_early
+
+    @property
+    def shows_a_sign(self) -> bool:
+        return bool(signs_beyond(self.health.history[-1], self.health.config.stop))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["health"] = self.health.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.health.restore(checkpoint["health"])
 
     def _micro_batches(self, groups: Sequence[RolloutGroup], advantages_PG: Tensor) -> list[MicroBatch]:
         """Each group's completions in pieces of `micro_batch_size`; weights are those of the whole batch of B = P·G."""

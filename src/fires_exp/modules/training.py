@@ -52,6 +52,7 @@ class AdapterModule(pl.LightningModule):
         self.seed = seed
         self.steps_done = 0
         self.had_gradient = False
+        self.stopped_early = False
         self.trainable_count = check_trainable(policy, lora)
         self.train()
 
@@ -99,6 +100,11 @@ class AdapterModule(pl.LightningModule):
                 f"{name} is not finite at step {self.steps_done + 1} (instances {shown}); the last checkpoint is kept. "
                 "Lower optimizer.learning_rate, or look at these instances"
             )
+
+    @property
+    def shows_a_sign(self) -> bool:
+        """Whether the step that was done last is none to go back to."""
+        return False
 
     @property
     def learning_rate(self) -> float:

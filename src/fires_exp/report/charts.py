@@ -76,6 +76,34 @@ CHARTS = (
         note="% of groups whose rewards are all equal: nothing to learn from",
         percent=True,
     ),
+    ChartPlan(
+        stage="grpo",
+        title="One answer for all",
+        metrics={
+            "health/one_response": "one for many",
+            "health/repeated_in_step": "in its step",
+            "health/repeated_in_group": "in its group",
+        },
+        note="% of prompts that one response answers; % of completions whose response stands there twice or more",
+        percent=True,
+    ),
+    ChartPlan(
+        stage="grpo",
+        title="Answers without effort",
+        metrics={
+            "health/unknown_situation": "Unknown",
+            "health/short_question": "short question",
+            "health/copied_history": "copied",
+        },
+        note="% of completions: Situation: Unknown, a short question, words of the history; a rise is a sign of reward hacking",
+        percent=True,
+    ),
+    ChartPlan(
+        stage="grpo",
+        title="Words of responses",
+        metrics={"health/words_to_reference": "to references", "health/words_to_start": "to first steps"},
+        note="as a share of what they are compared with; a fall is a sign of reward hacking",
+    ),
     ChartPlan(stage="grpo", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats a token"),
     ChartPlan(stage="grpo", title="Entropy", metrics={"grpo/entropy": "entropy"}, note="nats a token; a collapse is a warning"),
     ChartPlan(

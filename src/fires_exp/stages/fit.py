@@ -57,15 +57,21 @@ class JsonLinesLogger(Logger):
 
 
 class AtomicCheckpoint(Callback):
-    """Saves `last.ckpt` every so many steps: written beside it, then renamed, so that there never is half a file."""
+    """Saves `last.ckpt` every so many steps: written beside it, then renamed, so that there never is half a file.
+
+    A step that shows a sign of collapse is not saved, the next one that shows none is: what is kept is always good.
+    """
 
     def __init__(self, folder: Path, every_steps: int) -> None:
         self.folder = folder
         self.every_steps = every_steps
+        self.due = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, AdapterModule)
-        if pl_module.steps_done % self.every_steps == 0:
+        self.due |= pl_module.steps_done % self.every_steps == 0
+        if self.due and not pl_module.shows_a_sign:
+            self.due = False
             temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
             trainer.save_checkpoint(temporary)
             temporary.replace(self.folder / CHECKPOINT)
@@ -111,11 +117,12 @@ def fit(
     validate_every_steps: int | None = None,
 ) -> None:
     """Train, going on from the folder's last checkpoint if there is one; leave `adapter/` and `facts.json` in the folder.
+    A module that stopped early leaves its last good checkpoint instead: the caller says why.
 
     Raises `TrainingError` where the adapter did not change or the frozen weights did.
     """
     checkpoint = folder / CHECKPOINT
-    steps_done = _steps_done(checkpoint)
+    steps_done = checkpointed_steps(folder)
     device = module.policy.device
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
@@ -155,6 +162,8 @@ def fit(
         raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
         _close(loggers)
+    if module.stopped_early:
+        return
     if module.steps_done != len(loader):
         raise KeyboardInterrupt
     adapter_after = parameters_hash(module.policy, trainable=True)
@@ -225,7 +234,9 @@ def log_table(loggers: Sequence[object], name: str, rows: Sequence[Mapping[str, 
             logger.experiment.add_text(name, "\n".join(lines), step)
 
 
-def _steps_done(checkpoint: Path) -> int:
+def checkpointed_steps(folder: Path) -> int:
+    """How many steps the folder's last checkpoint has behind it; 0 where there is none."""
+    checkpoint = folder / CHECKPOINT
     if not checkpoint.is_file():
         return 0
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["steps_done"])

@@ -8,23 +8,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fires_exp.config.schema import HealthConfig
+from fires_exp.errors import CollapseError
+from fires_exp.metrics.collapse import first_collapse
 from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash
-from fires_exp.stages.fit import ADAPTER, fit, fresh_adapter, log_table, training_plan
+from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, log_table, training_plan
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 
 COMPLETIONS = "completions.jsonl"
 
 
 def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
-    """GRPO's adapter on top of the folded cold start, or on the untuned backbone (w/o SFT)."""
+    """GRPO's adapter on top of the folded cold start, or on the untuned backbone (w/o SFT).
+
+    Raises `CollapseError` where `health.stop` stops it, or would have stopped what is there already.
+    """
     config = work.config.grpo
     examples = work.examples("train")
     settings = asdict(config)
     del settings["checkpoint_every_steps"], settings["log_completions_every_steps"]
+    health = asdict(work.config.health)
+    del health["name"], health["stop"]  # a run that was stopped goes on in its folder when the rule is eased
     depends_on = {
         **work.model_inputs(),
         "examples": work.identity(examples, work.dataset),
@@ -32,13 +40,15 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
         "grpo": settings,
         "sampling": asdict(work.config.sampling),
         "reward": asdict(work.config.reward),
+        "health": health,
         "code": code_hash(
             *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/training.py", "modules/grpo.py",
-            "stages/grpo.py", "stages/fit.py",
+            "metrics/steps.py", "metrics/health.py", "stages/grpo.py", "stages/fit.py",
         ),
     }  # fmt: skip
 
     def build(folder: Path) -> None:
+        check_health(folder, work.config.health)
         policy = work.policy([sft.folder / ADAPTER] if sft else [])
         fresh_adapter(policy, config, work.config.seed)
         encode = work.encode(policy.processor, work.dataset, examples)
@@ -53,6 +63,7 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
             policy,
             config,
             work.config.sampling,
+            work.config.health,
             Reward(config=work.config.reward, scorer=None),
             work.plan,
             total_updates=len(plan) * config.updates_per_rollout,
@@ -68,8 +79,33 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
             run_folder=work.run_folder,
             checkpoint_every_steps=config.checkpoint_every_steps,
         )
+        check_health(folder, work.config.health)
 
-    return work.make("grpo", depends_on, build)
+    artefact = work.make("grpo", depends_on, build)
+    check_health(artefact.folder, work.config.health)
+    return artefact
+
+
+def check_health(folder: Path, config: HealthConfig) -> None:
+    """Raises `CollapseError` where the stop rule ends a run with the steps that the folder's `metrics.jsonl` tells of."""
+    path = folder / METRICS
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    collapse = first_collapse(rows, config.stop)
+    if collapse is None:
+        return
+    steps = checkpointed_steps(folder)
+    ease = f"ease health.stop.{collapse.sign}"
+    if (folder / ADAPTER).is_dir():
+        kept, go_on = f"all {len(rows)} steps were made without this rule, their adapter is in {folder}", f"{ease} to take it"
+    elif steps:
+        kept, go_on = f"the checkpoint of step {steps}, before the sign, is kept in {folder}", f"{ease} to go on from there"
+    else:
+        kept, go_on = "no checkpoint is from before the sign", f"{ease} to start again"
+    raise CollapseError(
+        f"grpo stopped, a sign of reward hacking: {collapse}; {kept}. "
+        f"Raise grpo.beta or lower grpo.optimizer.learning_rate in a new run, or {go_on}",
+        folder,
+    )
 
 
 def completion_rows(

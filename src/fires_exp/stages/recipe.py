@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.config.schema import Config
+from fires_exp.errors import CollapseError
 from fires_exp.metrics.responses import MetricRow, rows_as_json
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.report.page import write_page
@@ -47,6 +48,8 @@ def run_recipe(config: Config, run_folder: Path) -> None:
         _run(work, run_folder)
     except BaseException as error:
         record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
+        if isinstance(error, CollapseError):
+            log.info("report: %s", write_page(run_folder))
         raise
     record.finish(work.made, status="finished")
     if config.recipe.policies:
@@ -81,10 +84,12 @@ def _run(work: Workspace, run_folder: Path) -> None:
         _say_canary(sft)
         shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     if "grpo" in stages:
-        grpo = make_grpo(work, sft)
-        if (grpo.folder / COMPLETIONS).is_file():
-            shutil.copyfile(grpo.folder / COMPLETIONS, run_folder / COMPLETIONS)
-    _write_steps(run_folder, [artefact for artefact in (sft, grpo) if artefact])
+        try:
+            grpo = make_grpo(work, sft)
+        except CollapseError as error:  # its curves and samples show what happened
+            _show_training(run_folder, sft, error.folder)
+            raise
+    _show_training(run_folder, sft, grpo.folder if grpo else None)
     if "evaluate" in stages:
         adapters = {"zero_shot": [], "sft": [sft], "grpo": [sft, grpo]}
         table = {
@@ -120,12 +125,15 @@ def _write_table(work: Workspace, run_folder: Path, table: dict[str, list[Metric
     write_atomically(run_folder / "metrics.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_steps(run_folder: Path, artefacts: Sequence[Artefact]) -> None:
-    """The stages' metrics.jsonl one after the other, each line with its stage; reused stages' curves too."""
+def _show_training(run_folder: Path, sft: Artefact | None, grpo: Path | None) -> None:
+    """The stages' metrics.jsonl one after the other, each line with its stage, and GRPO's samples; of reused stages too."""
+    folders = {"sft": sft.folder if sft else None, "grpo": grpo}
     with (run_folder / METRICS).open("w", encoding="utf-8") as file:
-        for artefact in artefacts:
-            for line in (artefact.folder / METRICS).read_text(encoding="utf-8").splitlines():
-                file.write(json.dumps({"stage": artefact.stage, **json.loads(line)}) + "\n")
+        for stage, folder in folders.items():
+            for line in (folder / METRICS).read_text(encoding="utf-8").splitlines() if folder else ():
+                file.write(json.dumps({"stage": stage, **json.loads(line)}) + "\n")
+    if grpo and (grpo / COMPLETIONS).is_file():
+        shutil.copyfile(grpo / COMPLETIONS, run_folder / COMPLETIONS)
 
 
 def _say_canary(sft: Artefact) -> None:

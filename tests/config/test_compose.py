@@ -28,13 +28,15 @@ def overrides_for(group, name):
     chosen = [f"+experiment={name}"] if group == "experiment" else [f"{group}={name}"]
     if group == "dataset" and name != "sample":
         chosen.append("dataset.root=somewhere")
+    if (group, name) == ("recipe", "score"):
+        chosen.append("predictions=somewhere")
     if name == "emotyda_esc" and group == "experiment":
         chosen.append("test_dataset.root=somewhere")
     return chosen
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 75
+    assert len(OPTIONS) == 79
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
 
 

@@ -2,11 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from fires_exp.scores.bleu import bleu_2
-from fires_exp.scores.distinct import distinct_corpus, distinct_per_response
+from fires_exp.scores.bleu import bleu_2, bleu_2_counts
+from fires_exp.scores.distinct import distinct, distinct_without_each
 from fires_exp.scores.rouge import lcs_length, rouge_l_f, rouge_l_f1
 from fires_exp.scores.tokens import words
 
@@ -39,12 +40,15 @@ def test_words_are_lower_case_and_sentences_are_split_first():
 
 def test_bleu_2_by_hand():
     # unigrams 3/4, bigrams 2/3, no brevity penalty: sqrt(3/4 * 2/3)
-    assert bleu_2(["how are you"], ["how are you today"]) == pytest.approx((0.75 * 2 / 3) ** 0.5)
+    counts = bleu_2_counts("how are you", "how are you today")
+    assert counts == (3, 4, 2, 3, 4, 3)
+    assert bleu_2(np.array(counts)) == pytest.approx((0.75 * 2 / 3) ** 0.5)
 
 
 def test_distinct_counts_over_the_corpus_or_a_response():
-    responses = ["a b c a b c", "a b"]
-    # trigrams: abc bca cab abc -> 3 different of 4; the short response counts 0 in the mean
-    assert distinct_corpus(responses, 3) == pytest.approx(3 / 4)
-    assert distinct_per_response(responses, 3) == pytest.approx(3 / 8)
-    assert distinct_corpus(["a"], 3) == 0.0
+    # trigrams: abc bca cab abc | bcd | none: 4 different of 5
+    responses = ["a b c a b c", "b c d", "a b"]
+    assert distinct(responses, 3) == 4 / 5
+    assert distinct_without_each(responses, 3) == [1.0, 3 / 4, 4 / 5]
+    assert distinct(["a"], 3) == 0.0
+    assert distinct_without_each(["a b c"], 3) == [0.0]

@@ -15,7 +15,7 @@ from fires_exp.stages.recipe import run_recipe
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SMALL = [
-    "backbone=tiny", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke",
+    "backbone=tiny", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke",
     "reward=wo_support_skill", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "trainer.progress=false",
 ]  # fmt: skip
 

@@ -382,13 +382,40 @@ class PredictConfig:
 
 
 @dataclass(kw_only=True)
+class SimilarityConfig:
+    encoder: EncoderConfig = leaf("BERTScore is roberta-large; with another encoder the row has another name")
+    layer: int = leaf("the layer whose states are compared (roberta-large: 17)")
+    batch_size: int = leaf("texts encoded at a time")
+
+    def __post_init__(self) -> None:
+        _check(self.layer >= 1, f"metrics.similarity.layer={self.layer}: write at least 1")
+        _check(self.batch_size >= 1, f"metrics.similarity.batch_size={self.batch_size}: write at least 1")
+
+
+@dataclass(kw_only=True)
+class MetricsConfig:
+    include: list[str] = leaf(
+        "bleu_2, rouge_l, meteor, distinct_3, similarity, diff_epitome; form, length and aspects are always told"
+    )
+    similarity: SimilarityConfig = leaf("the encoder that similarity compares texts with")
+    bootstrap_samples: int = leaf("resamples of the instances, for intervals and for the paired comparison of systems")
+    confidence: float = leaf("the share of resamples that an interval covers")
+
+    def __post_init__(self) -> None:
+        for metric in self.include:
+            _one_of("metrics.include", metric, ("bleu_2", "rouge_l", "meteor", "distinct_3", "similarity", "diff_epitome"))
+        _check(self.bootstrap_samples >= 100, f"metrics.bootstrap_samples={self.bootstrap_samples}: write at least 100")
+        _check(0 < self.confidence < 1, f"metrics.confidence={self.confidence}: write a share above 0 and below 1")
+
+
+@dataclass(kw_only=True)
 class RecipeConfig:
     name: str = leaf("name in reports")
-    stages: list[str] = leaf("what to do, in order: inspect, synthesise, sft, grpo, evaluate")
+    stages: list[str] = leaf("what to do, in order: inspect, synthesise, sft, grpo, evaluate, score")
     policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo")
 
     def __post_init__(self) -> None:
-        order = ("inspect", "synthesise", "sft", "grpo", "evaluate")
+        order = ("inspect", "synthesise", "sft", "grpo", "evaluate", "score")
         for stage in self.stages:
             _one_of("recipe.stages", stage, order)
         places = [order.index(stage) for stage in self.stages]
@@ -458,6 +485,9 @@ class Config:
     reward: RewardConfig = leaf("what GRPO rewards (Eq. 5)")
     epitome: EpitomeConfig = leaf("how scorers of support skills are trained, where reward.support_skill.scorer names none")
     predict: PredictConfig = leaf("what is answered for the table")
+    metrics: MetricsConfig = leaf("what the table measures")
+    predictions: Any = leaf('recipe=score: a file, or a list of files, with a line {"id", "response"} for each instance')
+    references: str | None = leaf("recipe=score: a file of the same form; null takes `reference_response` of the predictions")
     recipe: RecipeConfig = leaf("which stages run")
     trainer: TrainerConfig = leaf("where it runs")
     logger: LoggerConfig = leaf("who is told")
@@ -469,3 +499,14 @@ class Config:
             "grpo" not in self.recipe.stages or self.sampling.temperature > 0,
             "sampling.temperature=0: GRPO needs completions that differ; write a number above 0",
         )
+        files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
+        _check(
+            files is None or (isinstance(files, list) and all(isinstance(file, str) for file in files)),
+            f"predictions={self.predictions}: write a file, or [one.jsonl,another.jsonl]",
+        )
+        _check(
+            bool(files) == ("score" in self.recipe.stages),
+            f"predictions={self.predictions} with recipe.stages={list(self.recipe.stages)}: recipe=score and predictions=<file> "
+            "go together",
+        )
+        _check(self.references is None or bool(files), f"references={self.references}: only recipe=score reads them")

@@ -1,70 +1,122 @@
-"""The table's row: what predicted responses score against their references."""
+"""What systems' responses score against the references: the rows of the table, with intervals and comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
-import nltk
+import torch
 
-from fires_exp.metrics.thoughts import aspect_shares
-from fires_exp.scores.bleu import bleu_2
-from fires_exp.scores.distinct import distinct_corpus, distinct_per_response
-from fires_exp.scores.rouge import METRIC_BETA, rouge_l_f, rouge_l_f1
-from fires_exp.scores.tokens import TOKENS
-from fires_exp.thinking.tags import ParsedCompletion
-from fires_exp.thinking.thought import parse_thought
+from fires_exp.config.schema import MetricsConfig
+from fires_exp.errors import FiresError
+from fires_exp.metrics.bootstrap import Floats, draw_resamples, interval, p_value, value
+from fires_exp.metrics.measures import Answer, Measure, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
+from fires_exp.metrics.rows import AbsentMetric, Comparison, Evaluation, MetricRow
+from fires_exp.scores.bertscore import BertScore
+from fires_exp.scores.epitome.levels import SupportSkillScorer
+from fires_exp.scores.wordnet import load_wordnet
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MetricRow:
-    """One number of a table with what is needed to read it. Scores are times 100, as the paper prints them; `direction` is the
-    better one, `none` for what merely describes."""
-
-    name: str
-    value: float
-    direction: Literal["higher", "lower", "none"]
-    tokens: str
-    version: str
-    count: int
+Family = Callable[[Sequence[Answer]], list[Measure]]
 
 
-def response_metrics(completions: Sequence[ParsedCompletion], references: Sequence[str]) -> list[MetricRow]:
-    """All metrics of a set of predictions, in the order of the table. A malformed completion is scored by what is left of it."""
-    responses = [completion.response for completion in completions]
-    nltk_version = f"nltk {nltk.__version__}"
+def response_metrics(
+    systems: Mapping[str, Sequence[Answer]],
+    config: MetricsConfig,
+    *,
+    seed: int,
+    cache: Path,
+    device: torch.device,
+    scorer: SupportSkillScorer | None,
+) -> Evaluation:
+    """All metrics of all systems, which answered the same instances in the same order, and each pair of systems compared.
 
-    def score(
-        name: str, value: float, direction: Literal["higher", "none"], tokens: str = TOKENS, version: str = nltk_version
-    ) -> MetricRow:
-        return MetricRow(name=name, value=100 * value, direction=direction, tokens=tokens, version=version, count=len(responses))
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
-    pairs = list(zip(references, responses, strict=True))
-    rows = [
-        score("BLEU-2", bleu_2(references, responses), "higher"),
-        score(f"ROUGE-L (beta {METRIC_BETA})", mean([rouge_l_f(*pair) for pair in pairs]), "higher"),
-        score("ROUGE-L F1", mean([rouge_l_f1(*pair) for pair in pairs]), "higher", "lower-case a-z0-9", "rouge-score"),
-        score("Distinct-3 (corpus)", distinct_corpus(responses, 3), "higher"),
-        score("Distinct-3 (per response)", distinct_per_response(responses, 3), "higher"),
-        score("Well-formed", mean([float(completion.well_formed) for completion in completions]), "higher", "-", "fires_exp"),
-        MetricRow(
-            name="Response words",
-            value=mean([float(len(response.split())) for response in responses]),
-            direction="none",
-            tokens="white space",
-            version="fires_exp",
-            count=len(responses),
-        ),
-    ]
-    thoughts = [parse_thought(completion.thought) for completion in completions if completion.well_formed]
-    for aspect, shares in aspect_shares(thoughts).items():
-        rows.append(score(f"{aspect.label} in thoughts", 1 - shares["omitted"], "none", "-", "fires_exp"))
-    return rows
+    A metric that can't be had here is absent for every system, with the reason. Without a scorer there is no DIFF-EPITOME.
+    """
+    measured: dict[str, list[Measure]] = {system: [] for system in systems}
+    absent = []
+    for name, load in _families(config, cache, device, scorer).items():
+        try:
+            family = load()
+            found = {system: family(answers) for system, answers in systems.items()}
+        except FiresError as error:
+            absent.append(AbsentMetric(name=name, reason=str(error)))
+        else:
+            for system, measures in found.items():
+                measured[system] += measures
+    (instances,) = {len(answers) for answers in systems.values()}
+    weights_RN = draw_resamples(instances, config.bootstrap_samples, seed)
+    resampled = {
+        system: {measure.name: measure.scale * measure.statistic(weights_RN) for measure in measures}
+        for system, measures in measured.items()
+    }
+    rows = {
+        system: tuple(_row(measure, instances, resampled[system][measure.name], config.confidence) for measure in measures)
+        for system, measures in measured.items()
+    }
+    pairs = itertools.combinations(systems, 2)
+    comparisons = [comparison for pair in pairs for comparison in _compared(pair, rows, resampled, config.confidence)]
+    return Evaluation(systems=rows, comparisons=tuple(comparisons), absent=tuple(absent))
 
 
-def rows_as_json(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    return [asdict(row) for row in rows]
+def _families(
+    config: MetricsConfig, cache: Path, device: torch.device, scorer: SupportSkillScorer | None
+) -> dict[str, Callable[[], Family]]:
+    """By the name that stands in the table where a family is absent: what loads it, in the order of the table."""
+    families: dict[str, Callable[[], Family]] = {}
+    if "bleu_2" in config.include:
+        families["BLEU-2"] = lambda: bleu
+    if "rouge_l" in config.include:
+        families["ROUGE-L"] = lambda: rouge
+    if "meteor" in config.include:
+        families["METEOR"] = lambda: partial(meteors, wordnet=load_wordnet(cache))
+    if "distinct_3" in config.include:
+        families["Distinct-3"] = lambda: distinct_3
+    if "similarity" in config.include:
+        families["BERTScore"] = lambda: partial(similarity, encoder=BertScore(config.similarity, cache, device))
+    if "diff_epitome" in config.include and scorer is not None:
+        families["DIFF-EPITOME"] = lambda: partial(diff_epitome, scorer=scorer)
+    return families | {"form": lambda: form}
+
+
+def _row(measure: Measure, instances: int, resampled_R: Floats, confidence: float) -> MetricRow:
+    low, high = interval(resampled_R, confidence)
+    return MetricRow(
+        name=measure.name,
+        value=measure.scale * value(measure.statistic, instances),
+        low=low,
+        high=high,
+        direction=measure.direction,
+        tokens=measure.tokens,
+        version=measure.version,
+        count=measure.count,
+    )
+
+
+def _compared(
+    pair: tuple[str, str],
+    rows: Mapping[str, Sequence[MetricRow]],
+    resampled: Mapping[str, Mapping[str, Floats]],
+    confidence: float,
+) -> list[Comparison]:
+    """The second system against the first, in every metric that has a better direction."""
+    first, second = pair
+    values = {system: {row.name: row.value for row in rows[system]} for system in pair}
+    comparisons = []
+    for row in rows[first]:
+        if row.direction != "none" and row.name in values[second]:
+            differences_R = resampled[second][row.name] - resampled[first][row.name]
+            low, high = interval(differences_R, confidence)
+            comparisons.append(
+                Comparison(
+                    name=row.name,
+                    first=first,
+                    second=second,
+                    difference=values[second][row.name] - row.value,
+                    low=low,
+                    high=high,
+                    p_value=p_value(differences_R),
+                )
+            )
+    return comparisons

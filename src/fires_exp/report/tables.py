@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Rows = Sequence[Mapping[str, Any]]
+
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 
-def metrics_table(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """One line a metric, one column a policy, the best value of each line marked with a star."""
+def evaluation_text(table: Mapping[str, Any]) -> str:
+    """`metrics.json`'s policies with their intervals, what their comparisons say, and what is absent and why."""
+    parts = [metrics_table(table["policies"])]
+    if table["comparisons"]:
+        parts.append(comparisons_table(table["comparisons"]))
+    parts += [f"{metric['name']} is not in the table: {metric['reason']}" for metric in table["absent"]]
+    return "\n\n".join(parts)
+
+
+def metrics_table(policies: Mapping[str, Rows]) -> str:
+    """One line a metric, one column a policy, the best value of each line marked with a star, intervals behind."""
     by_name = {policy: {row["name"]: row for row in rows} for policy, rows in policies.items()}
     names = list(dict.fromkeys(row["name"] for rows in policies.values() for row in rows))
     lines = [["", *policies]]
@@ -17,8 +28,50 @@ def metrics_table(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         rows = [by_name[policy].get(name) for policy in policies]
         best = best_value([row for row in rows if row is not None])
         direction = next(row["direction"] for row in rows if row is not None)
-        cells = ["–" if row is None else f"{row['value']:.2f}{'*' if row['value'] == best else ' '}" for row in rows]
+        cells = ["–" if row is None else _cell(row, is_best=row["value"] == best) for row in rows]
         lines.append([f"{name} {ARROWS[direction]}".strip(), *cells])
+    return _aligned(lines)
+
+
+def comparisons_table(comparisons: Rows) -> str:
+    """One line a metric, one column a pair of systems: how far the second is from the first, and how surprising that is."""
+    pairs = list(dict.fromkeys((row["first"], row["second"]) for row in comparisons))
+    cells = {
+        (row["name"], row["first"], row["second"]): f"{row['difference']:+.2f}  p {row['p_value']:.3f}" for row in comparisons
+    }
+    lines = [["paired bootstrap", *(f"{second} vs {first}" for first, second in pairs)]]
+    lines += [
+        [name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in dict.fromkeys(row["name"] for row in comparisons)
+    ]
+    return _aligned(lines)
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """A row's or a comparison's interval; nothing where it was scored before there were any.
+
+    >>> interval_text({"low": 13.94, "high": 16.6})
+    '[13.9, 16.6]'
+    """
+    return f"[{row['low']:.1f}, {row['high']:.1f}]" if "low" in row else ""
+
+
+def best_value(rows: Rows) -> float | None:
+    """The best of several values of one metric; None where the metric has no better direction, or all are equal."""
+    if len(rows) < 2 or rows[0]["direction"] == "none":
+        return None
+    values = [float(row["value"]) for row in rows]
+    if len(set(values)) == 1:
+        return None
+    return max(values) if rows[0]["direction"] == "higher" else min(values)
+
+
+def _cell(row: Mapping[str, Any], *, is_best: bool) -> str:
+    number = f"{row['value']:.2f}{'*' if is_best else ' '}"
+    return f"{number} {interval_text(row):<14}" if interval_text(row) else number
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """The first column to the left, the others to the right, a rule below the first line."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = [
         "  ".join(
@@ -27,14 +80,4 @@ def metrics_table(policies: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         )
         for line in lines
     ]
-    return "\n".join([texts[0], "-" * len(texts[0]), *texts[1:]])
-
-
-def best_value(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The best of several values of one metric; None where the metric has no better direction, or all are equal."""
-    if len(rows) < 2 or rows[0]["direction"] == "none":
-        return None
-    values = [float(row["value"]) for row in rows]
-    if len(set(values)) == 1:
-        return None
-    return max(values) if rows[0]["direction"] == "higher" else min(values)
+    return "\n".join(text.rstrip() for text in (texts[0], "-" * len(texts[0]), *texts[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from fires_exp.scores.tokens import words
@@ -13,13 +14,19 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
     return [tokens[start : start + n] for start in range(len(tokens) - n + 1)]
 
 
-def distinct_corpus(responses: Sequence[str], n: int) -> float:
+def distinct(responses: Sequence[str], n: int) -> float:
     """Different n-grams of all responses together over all their n-grams, in [0, 1]; 0 where there is none."""
     grams = [gram for response in responses for gram in ngrams(response, n)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    return _share(len(set(grams)), len(grams))
 
 
-def distinct_per_response(responses: Sequence[str], n: int) -> float:
-    """Mean over responses of each one's own share of different n-grams; a response shorter than n words counts 0."""
-    shares = [len(set(grams)) / len(grams) if (grams := ngrams(response, n)) else 0.0 for response in responses]
-    return sum(shares) / len(shares) if shares else 0.0
+def distinct_without_each(responses: Sequence[str], n: int) -> list[float]:
+    """`distinct` of the corpus without its first response, without its second, and so on."""
+    by_response = [ngrams(response, n) for response in responses]
+    holders = Counter(gram for grams in by_response for gram in set(grams))
+    total = sum(map(len, by_response))
+    return [_share(len(holders) - sum(holders[gram] == 1 for gram in set(grams)), total - len(grams)) for grams in by_response]
+
+
+def _share(different: int, count: int) -> float:
+    return different / count if count else 0.0

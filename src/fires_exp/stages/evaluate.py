@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fires_exp.metrics.responses import MetricRow, response_metrics
+from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.responses import response_metrics
+from fires_exp.metrics.rows import Evaluation
+from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.stages.artefact import Artefact
 from fires_exp.stages.predict import read_predictions
-from fires_exp.thinking.tags import ParsedCompletion
+from fires_exp.stages.workspace import Workspace
 
 
-def evaluate(predictions: Artefact) -> list[MetricRow]:
-    """The table's row of a policy."""
-    rows: list[dict[str, Any]] = read_predictions(predictions.folder)
-    completions = [
-        ParsedCompletion(thought=row["thought"], response=row["response"], well_formed=row["well_formed"]) for row in rows
+def evaluate(work: Workspace, predictions: Mapping[str, Artefact], scorer: SupportSkillScorer | None) -> Evaluation:
+    """The table of the policies whose predictions these are."""
+    return evaluate_answers(
+        work, {policy: _answers(read_predictions(artefact.folder)) for policy, artefact in predictions.items()}, scorer
+    )
+
+
+def evaluate_answers(work: Workspace, systems: Mapping[str, Sequence[Answer]], scorer: SupportSkillScorer | None) -> Evaluation:
+    """The table of systems whose answers these are."""
+    config = work.config
+    return response_metrics(systems, config.metrics, seed=config.seed, cache=work.cache, device=work.device, scorer=scorer)
+
+
+def _answers(rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    return [
+        Answer(
+            response=row["response"],
+            reference=row["reference_response"],
+            context=row["context"],
+            thought=row["thought"],
+            well_formed=row["well_formed"],
+        )
+        for row in rows
     ]
-    return response_metrics(completions, [row["reference_response"] for row in rows])

@@ -18,11 +18,11 @@ from typing import Any
 
 from fires_exp.config.schema import Config
 from fires_exp.errors import CollapseError
-from fires_exp.metrics.responses import MetricRow, rows_as_json
+from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
-from fires_exp.report.tables import metrics_table
+from fires_exp.report.tables import evaluation_text
 from fires_exp.rewards.total import check_reward
 from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.evaluate import evaluate
@@ -92,23 +92,24 @@ def _run(work: Workspace, run_folder: Path) -> None:
     _show_training(run_folder, sft, grpo.folder if grpo else None)
     if "evaluate" in stages:
         adapters = {"zero_shot": [], "sft": [sft], "grpo": [sft, grpo]}
-        table = {
-            policy: _score(work, run_folder, policy, [adapter for adapter in adapters[policy] if adapter is not None])
+        predictions = {
+            policy: _predict(work, run_folder, policy, [adapter for adapter in adapters[policy] if adapter is not None])
             for policy in work.config.recipe.policies
         }
+        table = evaluate(work, predictions, scorer=None)
         _write_table(work, run_folder, table, thoughts)
-        print(metrics_table({policy: rows_as_json(rows) for policy, rows in table.items()}))
+        print(evaluation_text(table.as_json()))
 
 
-def _score(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> list[MetricRow]:
+def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:
     log.info("answering as %s", policy)
     predictions = make_predictions(work, adapters)
     (run_folder / "predictions").mkdir(exist_ok=True)
     shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
-    return evaluate(predictions)
+    return predictions
 
 
-def _write_table(work: Workspace, run_folder: Path, table: dict[str, list[MetricRow]], thoughts: Artefact | None) -> None:
+def _write_table(work: Workspace, run_folder: Path, table: Evaluation, thoughts: Artefact | None) -> None:
     facts: dict[str, Any] = {
         "name": work.config.name,
         "dataset": work.test_dataset.name,
@@ -116,7 +117,7 @@ def _write_table(work: Workspace, run_folder: Path, table: dict[str, list[Metric
         "instances": len(work.test_examples),
         "backbone": work.config.backbone.name,
         "reward": work.config.reward.name,
-        "policies": {policy: rows_as_json(rows) for policy, rows in table.items()},
+        **table.as_json(),
     }
     if thoughts is not None:
         bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]

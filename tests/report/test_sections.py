@@ -56,7 +56,7 @@ def test_a_whole_run_has_its_charts_by_stage():
         random = staticmethod(lambda: 0.5)
 
     stages = [drawing.stage for drawing in learning_curves(training_rows(Steady))]
-    assert stages == ["sft"] * 3 + ["grpo"] * 10
+    assert stages == ["sft"] * 3 + ["grpo"] * 13
 
 
 def test_shares_are_of_well_formed_thoughts_and_say_of_how_many():

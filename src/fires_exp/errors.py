@@ -17,6 +17,10 @@ class ConfigError(FiresError):
     """A value in the configuration is missing, unknown or contradicts another. Raised by `config` and by `stages`."""
 
 
+class EndpointError(FiresError):
+    """A service did not answer, or its budget is used up. Raised by `endpoint`."""
+
+
 class DataError(FiresError):
     """A file of a dataset is missing, or one of its rows is wrong. Raised by `data` and `thinking.bank`."""
 

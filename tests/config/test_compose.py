@@ -25,7 +25,8 @@ EXTENDING = [
 
 
 def overrides_for(group, name):
-    chosen = [f"+experiment={name}"] if group == "experiment" else [f"{group}={name}"]
+    ways = {"experiment": f"+experiment={name}", "endpoint": f"+endpoint@teacher={name}"}
+    chosen = [ways.get(group, f"{group}={name}")]
     if group == "dataset" and name != "sample":
         chosen.append("dataset.root=somewhere")
     if (group, name) == ("recipe", "score"):
@@ -36,7 +37,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 79
+    assert len(OPTIONS) == 83
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
 
 
@@ -52,7 +53,7 @@ def test_an_option_that_extends_another_changes_each_leaf_that_it_writes(leaves,
 
     text = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
     (parent, _) = text.pop("defaults")
-    ours, theirs = leaves(f"{group}={name}"), leaves(f"{group}={parent}")
+    ours, theirs = leaves(*overrides_for(group, name)), leaves(*overrides_for(group, parent))
 
     def written(node, prefix):
         for key, value in node.items():
@@ -61,7 +62,7 @@ def test_an_option_that_extends_another_changes_each_leaf_that_it_writes(leaves,
             else:
                 yield f"{prefix}{key}"
 
-    for key in written(text, f"{group}."):
+    for key in written(text, "teacher." if group == "endpoint" else f"{group}."):
         assert ours[key] != theirs[key], f"{key} restates what {parent} says"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fires_exp.errors import ConfigError
 
@@ -135,11 +135,103 @@ class AspectsConfig:
 
 
 @dataclass(kw_only=True)
-class TeacherConfig:
-    name: str = leaf("annotations: thoughts written from the corpus's own labels and text, by rules, with no model")
+class EndpointConfig:
+    """A chat model behind an OpenAI-compatible service; `GROUP` is where the keys stand."""
+
+    GROUP: ClassVar[str]
+
+    base_url: str | None = leaf("the service, up to and without /chat/completions, e.g. https://api.openai.com/v1")
+    model: str | None = leaf("the model's name at the service")
+    api_key_env: str | None = leaf("environment variable that holds the key; null sends none, as local services want it")
+    temperature: float | None = leaf("null leaves it out of the request, as reasoning models want it")
+    max_tokens: int = leaf("longest answer, in tokens")
+    max_tokens_key: str = leaf("what the service calls that: max_tokens or max_completion_tokens")
+    image_detail: str = leaf("how closely the service looks at a frame: auto, low or high")
+    frame_tokens: int = leaf("what a frame is taken to cost, for estimates and for the budget")
+    requests_per_minute: float = leaf("most requests a minute, evenly spaced")
+    in_flight: int = leaf("requests under way at a time; teacher=local: instances in a batch")
+    timeout_seconds: float = leaf("a whole answer must be there by then")
+    retries: int = leaf("how often a request is sent again after 429, 5xx, a time-out or a broken answer")
+    backoff_seconds: float = leaf("wait before the first retry; doubles from try to try, with jitter. Retry-After goes before it")
+    max_wait_seconds: float = leaf("longest wait between two tries; a service that asks for more counts as not answering")
+    give_up_after: int = leaf("so many requests in a row without an answer stop the run")
+    max_requests: int | None = leaf("budget: most requests, those of earlier runs for the same stage included; null has no limit")
+    max_cost: float | None = leaf("budget in the currency of the prices, earlier runs included; null has no limit")
+    price_prompt: float | None = leaf("price of a million prompt tokens; null is unknown")
+    price_completion: float | None = leaf("price of a million answer tokens; null is unknown")
+    dry_run: bool = leaf("print how many requests, tokens and frames a run would send and what they cost; send nothing")
+    batch_requests: str | None = leaf("write the requests into this file, for a batch service, and send nothing")
+    batch_results: str | None = leaf("read answers from this file of a batch service first")
 
     def __post_init__(self) -> None:
-        _one_of("teacher.name", self.name, ("annotations",))
+        name = self.GROUP
+        if self.base_url is not None:
+            _check(
+                re.fullmatch(r"https?://[^\s@?#]+", self.base_url) is not None,
+                f"{name}.base_url: write http(s)://host/path without user, password or query; keys go into {name}.api_key_env",
+            )
+        _one_of(f"{name}.max_tokens_key", self.max_tokens_key, ("max_tokens", "max_completion_tokens"))
+        _one_of(f"{name}.image_detail", self.image_detail, ("auto", "low", "high"))
+        _check(
+            self.temperature is None or self.temperature >= 0,
+            f"{name}.temperature={self.temperature}: write 0 or more, or null to leave it out",
+        )
+        for key in ("max_tokens", "in_flight", "give_up_after", "max_requests"):
+            count = getattr(self, key)
+            _check(count is None or count >= 1, f"{name}.{key}={count}: write at least 1")
+        for key in ("requests_per_minute", "timeout_seconds", "backoff_seconds", "max_wait_seconds"):
+            number = getattr(self, key)
+            _check(number > 0, f"{name}.{key}={number}: write a number above 0")
+        for key in ("frame_tokens", "retries", "max_cost", "price_prompt", "price_completion"):
+            number = getattr(self, key)
+            _check(number is None or number >= 0, f"{name}.{key}={number}: write 0 or more")
+        _check(
+            self.max_cost is None or None not in (self.price_prompt, self.price_completion),
+            f"{name}.max_cost={self.max_cost}: a budget needs {name}.price_prompt and {name}.price_completion",
+        )
+
+    @property
+    def sends(self) -> bool:
+        """Whether a run asks the service, rather than saying or writing what it would ask."""
+        return not self.dry_run and self.batch_requests is None
+
+
+@dataclass(kw_only=True)
+class TeacherConfig(EndpointConfig):
+    GROUP: ClassVar[str] = "teacher"
+
+    name: str = leaf(
+        "annotations: thoughts by rules from the corpus's own labels and text, no model; openai: an OpenAI-compatible "
+        "service; local: the backbone"
+    )
+    splits: list[str] = leaf("which splits get thoughts: train, val")
+    attempts: int = leaf("answers asked for an instance, each with what was wrong with the one before; then it is set aside")
+    max_leaked_words: int = leaf("most words in a row that a thought may share with the reference response")
+    max_leaked_share: float = leaf("largest share of the reference response that a line of a thought may hold, in order")
+    max_prompt_tokens: int = leaf(
+        "teacher=local: longest prompt, demonstrations included; oldest turns are dropped until it fits"
+    )
+
+    def __post_init__(self) -> None:
+        EndpointConfig.__post_init__(self)
+        _one_of("teacher.name", self.name, ("annotations", "openai", "local"))
+        for split in self.splits:
+            _one_of("teacher.splits", split, ("train", "val"))
+        _check("train" in self.splits, f"teacher.splits={list(self.splits)}: train is what is learned from; write it too")
+        for key in ("attempts", "max_leaked_words", "max_prompt_tokens"):
+            count = getattr(self, key)
+            _check(count >= 1, f"teacher.{key}={count}: write at least 1")
+        _check(
+            0 < self.max_leaked_share <= 1, f"teacher.max_leaked_share={self.max_leaked_share}: write a share above 0, up to 1"
+        )
+        _check(
+            self.name != "openai" or None not in (self.base_url, self.model),
+            "teacher=openai needs teacher.base_url=<service> and teacher.model=<model>",
+        )
+        _check(
+            self.name == "openai" or (self.sends and self.batch_results is None),
+            f"teacher={self.name} sends nothing: dry_run, batch_requests and batch_results go with teacher=openai",
+        )
 
 
 @dataclass(kw_only=True)

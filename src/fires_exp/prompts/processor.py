@@ -19,6 +19,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.processing_utils import ProcessorMixin
 
 from fires_exp.data.records import SupportExample
+from fires_exp.endpoint.chat import ChatMessage
 from fires_exp.errors import DataError
 from fires_exp.prompts.templates import chat_messages
 from fires_exp.thinking.aspects import ThinkingPlan
@@ -78,7 +79,7 @@ class PromptEncoder:
             # each image stands in the text as one placeholder token and becomes as many as it has merged patches
             extra = sum(tokens - 1 for turn in image_tokens[dropped:] for tokens in turn)
             if len(self.processor.tokenizer(text).input_ids) + extra <= self.max_tokens:
-                return self._encode(example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
+                return _encoded(self.processor, example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
         raise DataError(
             f"{example.source or example.id}: the last turn of {example.id} with its frames is longer than "
             f"prompt.max_tokens={self.max_tokens}; raise it, or lower frames.max_frames or frames.max_pixels"
@@ -113,13 +114,30 @@ class PromptEncoder:
         text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
-    def _encode(self, example: SupportExample, text: str, frames: list[Image.Image], dropped: int) -> EncodedPrompt:
-        inputs = self.processor(text=[text], images=frames or None, return_tensors="pt", return_mm_token_type_ids=True)
-        return EncodedPrompt(
-            example=example,
-            prompt_ids=inputs["input_ids"][0],
-            token_types=inputs["mm_token_type_ids"][0].long(),
-            pixel_values=inputs["pixel_values"].float() if frames else torch.zeros(0, 1176),
-            image_grid_thw=inputs["image_grid_thw"] if frames else torch.zeros(0, 3, dtype=torch.long),
-            dropped_turns=dropped,
-        )
+
+def encode_chat(processor: ImageChatProcessor, example: SupportExample, messages: Sequence[ChatMessage]) -> EncodedPrompt:
+    """Any chat about an instance as model input."""
+    chat = [
+        {
+            "role": message.role,
+            "content": [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in message.parts],
+        }
+        for message in messages
+    ]
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    pictures = [part for message in messages for part in message.parts if not isinstance(part, str)]
+    return _encoded(processor, example, text, pictures, 0)
+
+
+def _encoded(
+    processor: ImageChatProcessor, example: SupportExample, text: str, frames: list[Image.Image], dropped: int
+) -> EncodedPrompt:
+    inputs = processor(text=[text], images=frames or None, return_tensors="pt", return_mm_token_type_ids=True)
+    return EncodedPrompt(
+        example=example,
+        prompt_ids=inputs["input_ids"][0],
+        token_types=inputs["mm_token_type_ids"][0].long(),
+        pixel_values=inputs["pixel_values"].float() if frames else torch.zeros(0, 1176),
+        image_grid_thw=inputs["image_grid_thw"] if frames else torch.zeros(0, 3, dtype=torch.long),
+        dropped_turns=dropped,
+    )

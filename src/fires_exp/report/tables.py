@@ -8,6 +8,7 @@ from typing import Any
 Rows = Sequence[Mapping[str, Any]]
 
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
+SHARE_COLUMNS = ("included", "neutral", "unknown", "omitted")
 
 
 def evaluation_text(table: Mapping[str, Any]) -> str:
@@ -43,6 +44,13 @@ def comparisons_table(comparisons: Rows) -> str:
     lines += [
         [name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in dict.fromkeys(row["name"] for row in comparisons)
     ]
+    return _aligned(lines)
+
+
+def shares_table(shares: Mapping[str, Mapping[str, float]], *, count: int) -> str:
+    """Figure 3 in numbers: one line an aspect, percentages of thoughts that include it, call it neutral or unknown, omit it."""
+    lines = [[f"% of {count} thoughts", *SHARE_COLUMNS]]
+    lines += [[name, *(f"{100 * of_aspect[status]:.1f}" for status in SHARE_COLUMNS)] for name, of_aspect in shares.items()]
     return _aligned(lines)
 
 

@@ -3,7 +3,8 @@
 resolved.yaml      the configuration             metrics.jsonl   every logged step of every stage
 run.json           commit, versions, timings     metrics.json    the final table
 predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
-thoughts.jsonl     the thoughts learned from     bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
+thoughts.jsonl     the thoughts learned from     aspect_shares.svg   which aspects they name (Figure 3)
+set_aside.jsonl    instances without a thought   bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
 report.html        all of it on one page         picture_canary.json, log.txt
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,26 @@ from fires_exp.config.schema import Config
 from fires_exp.errors import CollapseError
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
+from fires_exp.report.figures import stacked_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
-from fires_exp.report.tables import evaluation_text
+from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.rewards.total import check_reward
 from fires_exp.stages.artefact import Artefact, write_atomically
+from fires_exp.stages.asking import check_service
 from fires_exp.stages.evaluate import evaluate
 from fires_exp.stages.fit import FACTS, METRICS
 from fires_exp.stages.grpo import COMPLETIONS, make_grpo
 from fires_exp.stages.inspect import inspect
 from fires_exp.stages.predict import PREDICTIONS, make_predictions
 from fires_exp.stages.sft import CANARY, make_sft
-from fires_exp.stages.synthesise import BANK, make_thoughts
+from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.workspace import Workspace
 from fires_exp.thinking.bank import read_bank
 
 log = logging.getLogger("fires_exp.stages")
+
+SHARES = "aspect_shares.svg"
 
 
 def run_recipe(config: Config, run_folder: Path) -> None:
@@ -59,7 +64,8 @@ def run_recipe(config: Config, run_folder: Path) -> None:
 
 def _clear(run_folder: Path) -> None:
     """Take out what an earlier run left here: a run that stops half way must not show another's numbers as its own."""
-    for name in (METRICS, "metrics.json", COMPLETIONS, BANK, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
+    bank = (BANK, SET_ASIDE, SHARES)
+    for name in (METRICS, "metrics.json", COMPLETIONS, *bank, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
         (run_folder / name).unlink(missing_ok=True)
     shutil.rmtree(run_folder / "predictions", ignore_errors=True)
 
@@ -68,6 +74,8 @@ def _check_before_start(config: Config) -> None:
     """What would stop the run later stops it now."""
     if "grpo" in config.recipe.stages:
         check_reward(config.reward, has_scorer=False)
+    if config.teacher.name == "openai" and {"synthesise", "sft"} & set(config.recipe.stages):
+        check_service(config.teacher)
 
 
 def _run(work: Workspace, run_folder: Path) -> None:
@@ -77,8 +85,11 @@ def _run(work: Workspace, run_folder: Path) -> None:
     if "inspect" in stages:
         print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
     if work.plan.thinks and ("synthesise" in stages or "sft" in stages):
+        if not work.config.teacher.sends:
+            print(rehearse_thoughts(work))
+            return
         thoughts = make_thoughts(work)
-        shutil.copyfile(thoughts.folder / BANK, run_folder / BANK)
+        _keep_thoughts(work, run_folder, thoughts)
     if "sft" in stages:
         sft = make_sft(work, thoughts)
         _say_canary(sft)
@@ -99,6 +110,18 @@ def _run(work: Workspace, run_folder: Path) -> None:
         table = evaluate(work, predictions, scorer=None)
         _write_table(work, run_folder, table, thoughts)
         print(evaluation_text(table.as_json()))
+
+
+def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> None:
+    """The bank, what has no thought, and Figure 3 of it; a run that does no more prints the figure's numbers."""
+    shutil.copyfile(thoughts.folder / BANK, run_folder / BANK)
+    if (thoughts.folder / SET_ASIDE).stat().st_size:
+        shutil.copyfile(thoughts.folder / SET_ASIDE, run_folder / SET_ASIDE)
+    bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
+    shares: dict[str, Mapping[Any, float]] = {aspect.label: of_aspect for aspect, of_aspect in aspect_shares(bank).items()}
+    write_atomically(run_folder / SHARES, stacked_shares(f"{len(bank)} thoughts", shares, ident="shares") + "\n")
+    if work.config.recipe.stages == ["synthesise"]:
+        print(shares_table(shares, count=len(bank)))
 
 
 def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:

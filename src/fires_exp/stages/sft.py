@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
 
 from fires_exp.data.records import SupportExample
+from fires_exp.errors import StageError
 from fires_exp.modules.batches import StepLoader, WholePass
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
@@ -17,10 +20,12 @@ from fires_exp.stages.canaries import picture_canary
 from fires_exp.stages.fit import fit, fresh_adapter, training_plan
 from fires_exp.stages.synthesise import BANK
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
-from fires_exp.thinking.bank import read_bank
+from fires_exp.thinking.bank import BankedThought, read_bank
 from fires_exp.thinking.tags import render_completion
 
 CANARY = "picture_canary.json"
+
+log = logging.getLogger("fires_exp.stages")
 
 
 def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
@@ -44,7 +49,10 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         policy = work.policy([])
         fresh_adapter(policy, config, work.config.seed)
         bank = read_bank(thoughts.folder / BANK) if thoughts else {}
-        encode = work.encode(policy.processor, work.dataset, (*examples, *validation))
+        learned, checked = (_with_thoughts(some, bank) if thoughts else some for some in (examples, validation))
+        if not learned:
+            raise StageError(f"no instance drawn by sft.fraction={config.fraction} has a thought; draw more, or mend the bank")
+        encode = work.encode(policy.processor, work.dataset, (*learned, *checked))
         tokens = work.completion_ids(policy)
 
         def completion(example: SupportExample) -> Tensor:
@@ -54,23 +62,31 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         def item(example: SupportExample) -> SftItem:
             return SftItem(prompt=encode(example), completion_ids=completion(example))
 
-        plan = training_plan(config, len(examples), work.config.seed)
+        plan = training_plan(config, len(learned), work.config.seed)
         module = SftModule(policy, config, total_updates=len(plan), seed=work.config.seed)
         fit(
             module,
-            StepLoader(plan, lambda index: item(examples[index])),
+            StepLoader(plan, lambda index: item(learned[index])),
             folder,
             work.config,
             stage="sft",
             run_folder=work.run_folder,
             checkpoint_every_steps=config.checkpoint_every_steps,
-            validation=WholePass(len(validation), lambda index: item(validation[index])) if validation else None,
+            validation=WholePass(len(checked), lambda index: item(checked[index])) if checked else None,
             validate_every_steps=config.validate_every_steps,
         )
-        canary = picture_canary(policy, examples, encode, completion)
+        canary = picture_canary(policy, learned, encode, completion)
         write_atomically(folder / CANARY, json.dumps(canary) + "\n")
 
     return work.make("sft", depends_on, build)
+
+
+def _with_thoughts(examples: tuple[SupportExample, ...], bank: Mapping[str, BankedThought]) -> tuple[SupportExample, ...]:
+    """Those that the teacher has a thought for."""
+    found = tuple(example for example in examples if example.id in bank)
+    if len(found) < len(examples):
+        log.info("%d of %d instances have a thought; the others are left out", len(found), len(examples))
+    return found
 
 
 def drawn_fraction(examples: tuple[SupportExample, ...], fraction: float, seed: int) -> tuple[SupportExample, ...]:

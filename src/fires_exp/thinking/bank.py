@@ -1,18 +1,21 @@
 """Thoughts on disk: one JSON line a thought, with who made it, how and when.
 
-    {"example_id": "mesc-0-1", "plan": "flexible", "teacher": "annotations", "prompt_hash": "…", "created": "2026-01-31T12:00:00",
+    {"example_id": "mesc-0-1", "plan": "flexible", "teacher": "openai", "model": "gpt-4o-2024-11-20", "prompt_hash": "…",
+     "created": "2026-01-31T12:00:00+00:00", "seconds": 2.1, "usage": {"prompt_tokens": 900, "completion_tokens": 80},
      "aspects": {"emotion": "sadness", "response_strategy": "I should …"}, "prose": ""}
 
-A bank may have been written elsewhere, by hand or by a model: reading checks every line.
+A bank may have been written elsewhere, by hand or by a model: reading checks every line. `model`, `seconds` and `usage` may be
+left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fires_exp.endpoint.chat import Usage
 from fires_exp.errors import DataError
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.thought import Thought
@@ -20,13 +23,17 @@ from fires_exp.thinking.thought import Thought
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BankedThought:
-    """A thought with its provenance. `prompt_hash` names the instructions that the teacher followed."""
+    """A thought with its provenance. `prompt_hash` names the instructions that the teacher followed; `usage` and `seconds` add
+    up all answers that it took. `model` is empty for a teacher without one."""
 
     example_id: str
     plan: str
     teacher: str
+    model: str
     prompt_hash: str
     created: str
+    seconds: float
+    usage: Usage
     thought: Thought
 
 
@@ -39,8 +46,11 @@ def write_bank(path: Path, thoughts: Iterable[BankedThought]) -> int:
                 "example_id": banked.example_id,
                 "plan": banked.plan,
                 "teacher": banked.teacher,
+                "model": banked.model,
                 "prompt_hash": banked.prompt_hash,
                 "created": banked.created,
+                "seconds": banked.seconds,
+                "usage": asdict(banked.usage),
                 "aspects": {aspect.value: text for aspect, text in banked.thought.aspects.items()},
                 "prose": banked.thought.prose,
             }
@@ -61,8 +71,11 @@ def read_bank(path: Path) -> dict[str, BankedThought]:
                     example_id=str(row["example_id"]),
                     plan=str(row["plan"]),
                     teacher=str(row["teacher"]),
+                    model=str(row.get("model", "")),
                     prompt_hash=str(row["prompt_hash"]),
                     created=str(row["created"]),
+                    seconds=float(row.get("seconds", 0)),
+                    usage=Usage(**row.get("usage", {"prompt_tokens": 0, "completion_tokens": 0})),
                     thought=Thought(
                         aspects={Aspect(key): str(text) for key, text in row["aspects"].items()}, prose=str(row["prose"])
                     ),

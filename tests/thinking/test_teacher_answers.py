@@ -1,0 +1,241 @@
+"""A teacher's answers: the form, what they must not give away, what happens to those that will not do."""
+
+from dataclasses import replace
+
+import pytest
+from making import make_example
+
+from fires_exp.endpoint.chat import Answer, ChatMessage, Refusal, Usage
+from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.thinking.aspects import Aspect, ThinkingPlan
+from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
+from fires_exp.thinking.demonstrations import DEMONSTRATIONS
+from fires_exp.thinking.leaks import leaked_words
+from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher
+from fires_exp.thinking.teacher_answer import AnswerError, LeakLimits, read_thought
+
+ALL = tuple(Aspect)
+LIMITS = LeakLimits(max_words=5, max_share=0.6)
+EXAMPLE = make_example(
+    turns=("I lost my job and I cannot tell my wife.",),
+    response="That sounds lonely, carrying it alone. What are you afraid she might say?",
+)
+GOOD = "Visual Scene: Not helpful\nEmotion: shame\nSituation: Unknown\nResponse Strategy: I should explore the fear."
+
+
+def plan(kind="flexible", aspects=ALL):
+    return ThinkingPlan(kind=kind, aspects=aspects)
+
+
+def read(text, plan=plan(), example=EXAMPLE):
+    return read_thought(text, plan, example, LIMITS)
+
+
+def test_a_flexible_thought_has_what_helps_and_nothing_else():
+    assert read(GOOD).aspects == {
+        Aspect.EMOTION: "shame",
+        Aspect.SITUATION: "Unknown",
+        Aspect.RESPONSE_STRATEGY: "I should explore the fear.",
+    }
+
+
+def test_white_space_and_empty_lines_do_not_matter():
+    assert read("\n  " + GOOD.replace("\n", "\n\n") + "\n\n") == read(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "The answer is empty"),
+        ("Here is the thinking:\n" + GOOD, '"Here is the thinking:" is none of the lines'),
+        (GOOD + "\nHope this helps!", '"Hope this helps!" is none'),
+        (GOOD.replace("Emotion:", "1. Emotion:"), '"1. Emotion: shame" is none'),
+        (GOOD.replace("Emotion:", "emotion:"), '"emotion: shame" is none'),
+        (GOOD.replace("Emotion:", "**Emotion:**"), r"without \*\*"),
+        ("```\n" + GOOD + "\n```", "without ```"),
+        ("<think>" + GOOD + "</think>", "without <think>"),
+        (GOOD.replace("Emotion: shame\n", ""), "The line Emotion is missing or empty"),
+        (GOOD.replace("shame", ""), "The line Emotion is missing or empty"),
+        (GOOD + "\nEmotion: fear", "Emotion comes twice"),
+        (GOOD.replace("shame\n", "shame "), "The line of Emotion holds another aspect"),
+        (GOOD.replace("I should explore the fear.", "Not helpful"), "Response Strategy is always needed"),
+        (GOOD.replace("I should explore the fear.", "Unknown."), "Response Strategy is always needed"),
+        (GOOD.replace("explore the fear", "ask what are you afraid she might say"), "is taken from the supporter's response"),
+    ],
+)
+def test_anything_else_is_refused_with_a_reason_that_can_be_acted_on(text, said):
+    with pytest.raises(AnswerError, match=said):
+        read(text)
+
+
+@pytest.mark.parametrize("aspect", ALL)
+def test_without_an_aspect_its_line_is_refused_and_not_missed(aspect):
+    without = plan(aspects=tuple(other for other in ALL if other is not aspect))
+    with pytest.raises(AnswerError, match=f"{aspect.label} is not asked for"):
+        read(GOOD, without)
+    kept = "\n".join(line for line in GOOD.split("\n") if not line.startswith(aspect.label))
+    assert aspect not in read(kept, without).aspects
+
+
+def test_a_fixed_thought_leaves_nothing_out():
+    with pytest.raises(AnswerError, match="Every aspect is needed here; write something for Visual Scene"):
+        read(GOOD, plan("fixed"))
+    assert list(read(GOOD.replace("Not helpful", "Unknown"), plan("fixed")).aspects) == list(ALL)
+
+
+def test_a_free_thought_is_prose_and_names_no_aspect():
+    free = plan("free", ())
+    assert read("She hides it.\nI should be careful.", free).prose == "She hides it. I should be careful."
+    with pytest.raises(AnswerError, match='"Emotion:" names an aspect'):
+        read("Emotion: shame", free)
+    with pytest.raises(AnswerError, match="is taken from"):
+        read("I should say that sounds lonely, carrying it alone.", free)
+
+
+@pytest.mark.parametrize(
+    ("text", "response", "history", "leaked"),
+    [
+        ("ask what she is afraid he might do", "What are you afraid of?", "", ""),
+        ("one two three four five", "one two three four five six seven eight nine", "", ""),
+        ("so: one two three four five six", "one two three four five six seven", "", "one two three four five six"),
+        ("ONE, two; three", "One two three.", "", "one two three"),
+        ("I see", "I see.", "", ""),
+        ("my brother sleeps in his car now", "Your brother sleeps in his car now?", "My brother sleeps in his car now.", ""),
+        # pieces: 2 + 3 + 2 of 8 words are more than six tenths
+        ("one two and three four five and seven eight", "one two three four five six seven eight", "", "one two … three"),
+        ("one two and seven eight", "one two three four five six seven eight", "", ""),
+    ],
+)  # fmt: skip
+def test_leaks_are_runs_of_the_response_or_much_of_it_in_order(text, response, history, leaked):
+    found = leaked_words(text, response, history, max_words=5, max_share=0.6)
+    assert found.startswith(leaked) if leaked else found == ""
+
+
+@pytest.mark.parametrize(
+    "demanded",
+    [plan(), plan("fixed"), plan("free", ()), *(plan(aspects=tuple(o for o in ALL if o is not left)) for left in ALL)],
+    ids=lambda plan: f"{plan.kind}-{len(plan.aspects)}",
+)
+def test_every_demonstration_is_an_answer_that_would_be_taken(demanded):
+    for demonstration in DEMONSTRATIONS:
+        read_thought(demonstration.answer(demanded), demanded, demonstration.example, LIMITS)
+
+
+def test_the_demonstrations_each_stress_other_aspects():
+    helpful = [demonstration.helpful for demonstration in DEMONSTRATIONS]
+    assert len(set(helpful)) == len(helpful) == 3
+    assert all(Aspect.RESPONSE_STRATEGY in aspects for aspects in helpful)
+    assert {Aspect.VISUAL_SCENE in aspects for aspects in helpful} == {True, False}
+    assert {read(d.answer(plan()), example=d.example).status(Aspect.SITUATION) for d in DEMONSTRATIONS} == {
+        "included", "unknown", "omitted",
+    }  # fmt: skip
+
+
+def text_of(messages):
+    return "\n".join(str(part) for message in messages for part in message.parts)
+
+
+def test_the_prompt_holds_conversation_response_and_labels_and_ends_with_the_instance():
+    example = replace(
+        EXAMPLE,
+        history=tuple(replace(turn, emotions=("sadness",)) for turn in EXAMPLE.history),
+        target=replace(EXAMPLE.target, strategies=("open question",)),
+    )
+    messages = teacher_messages(example, [[]], plan())
+    assert [message.role for message in messages] == ["system", *["user", "assistant"] * 3, "user"]
+    last = text_of(messages[-1:])
+    assert "Seeker: I lost my job" in last
+    assert "The supporter's response: That sounds lonely" in last
+    assert "(the seeker's emotion: sadness; strategy: open question)" in last
+    assert "sadness" not in text_of(teacher_messages(example, [[]], plan(aspects=(Aspect.SITUATION,)))[-1:])
+    assert "hint" not in text_of(teacher_messages(EXAMPLE, [[]], plan())[-1:])
+
+
+@pytest.mark.parametrize("aspect", ALL)
+def test_an_aspect_taken_out_of_the_plan_is_nowhere_in_the_prompt(aspect):
+    without = plan(aspects=tuple(other for other in ALL if other is not aspect))
+    assert f"{aspect.label}:" not in text_of(teacher_messages(EXAMPLE, [[]], without))
+    assert f"{aspect.label}:" in text_of(teacher_messages(EXAMPLE, [[]], plan()))
+    assert prompt_hash(without) != prompt_hash(plan())
+
+
+def test_a_fixed_prompt_never_says_not_helpful_and_a_free_one_names_no_aspect():
+    assert "Not helpful" not in text_of(teacher_messages(EXAMPLE, [[]], plan("fixed")))
+    free = text_of(teacher_messages(EXAMPLE, [[]], plan("free", ())))
+    assert not [aspect for aspect in ALL if f"{aspect.label}:" in free]
+
+
+def teacher(attempts=3):
+    return Teacher(
+        name="openai",
+        plan=plan(),
+        prompt_hash="abc",
+        first=lambda example: (ChatMessage(role="user", parts=(example.id,)),),
+        read=lambda text, example: read(text, example=example),
+        once_more=once_more,
+        attempts=attempts,
+    )
+
+
+def answering(script, finish_reason="stop"):
+    """An asker that takes each instance's answers from a list, and remembers the chats."""
+    chats = []
+
+    def ask(questions):
+        for question in questions:
+            chats.append(question.messages)
+            text = script[question.id].pop(0)
+            if isinstance(text, Refusal):
+                yield question, text
+            else:
+                usage = Usage(prompt_tokens=10, completion_tokens=1)
+                yield (
+                    question,
+                    Answer(
+                        text=text, reasoning="", finish_reason=finish_reason, model="m-1", usage=usage, seconds=0.5, created="now"
+                    ),
+                )
+
+    return ask, chats
+
+
+def test_a_wrong_answer_is_asked_again_with_the_reason_in_the_chat():
+    ask, chats = answering({"a": ["Sure!", GOOD]})
+    (banked,) = ask_teacher(teacher(), ask, [make_example("a", response=EXAMPLE.reference_response)])
+    assert isinstance(banked, BankedThought)
+    assert banked.thought == read(GOOD)
+    assert (banked.model, banked.prompt_hash, banked.seconds) == ("m-1", "abc", 1.0)
+    assert banked.usage == Usage(prompt_tokens=20, completion_tokens=2)
+    assert [message.role for message in chats[1]] == ["user", "assistant", "user"]
+    assert chats[1][1].parts == ("Sure!",)
+    assert '"Sure!" is none of the lines asked for' in chats[1][2].parts[0]
+
+
+def test_what_never_will_do_is_set_aside_with_all_that_was_said():
+    script = {"a": ["Sure!", "", "Emotion: x"], "b": [GOOD], "c": [Refusal(reason="status 400: no")]}
+    ask, chats = answering(script)
+    found = list(ask_teacher(teacher(), ask, [make_example(name, response="Oh?") for name in "abc"]))
+    assert [one.example_id for one in found] == ["b", "c", "a"]
+    (_, refused, aside) = found
+    assert refused == SetAside(example_id="c", reason="status 400: no", answers=())
+    assert aside.reason == "The line Visual Scene is missing or empty."
+    assert [text for text, _ in aside.answers] == ["Sure!", "", "Emotion: x"]
+    assert len(chats) == 5
+
+
+def test_an_answer_that_was_cut_off_is_no_thought_however_it_looks():
+    ask, _ = answering({"a": [GOOD]}, finish_reason="length")
+    (aside,) = ask_teacher(teacher(attempts=1), ask, [make_example("a")])
+    assert aside.reason.startswith("The answer was cut off")
+
+
+def test_a_bank_keeps_model_usage_and_time_and_reads_one_without_them(tmp_path):
+    ask, _ = answering({"a": [GOOD]})
+    banked = list(ask_teacher(teacher(), ask, [make_example("a")]))
+    write_bank(tmp_path / "bank.jsonl", banked)
+    assert read_bank(tmp_path / "bank.jsonl") == {"a": banked[0]}
+    (tmp_path / "own.jsonl").write_text(
+        '{"example_id": "a", "plan": "flexible", "teacher": "me", "prompt_hash": "", "created": "", '
+        '"aspects": {}, "prose": "x"}\n'
+    )
+    assert read_bank(tmp_path / "own.jsonl")["a"].usage == Usage(prompt_tokens=0, completion_tokens=0)

@@ -553,7 +553,9 @@ class LoggerConfig:
 
 @dataclass(kw_only=True)
 class PathsConfig:
-    artifacts: str = leaf("finished stages, shared by all runs; safe to delete, they are made again, but answers/ would be paid for again")
+    artifacts: str = leaf(
+        "finished stages, shared by all runs; safe to delete, they are made again, but answers/ would be paid for again"
+    )
     cache: str = leaf("backbones that were built and frames that were decoded; safe to delete")
 
 

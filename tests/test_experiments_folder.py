@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / "experiments").glob("*/runs.yaml"))
 EXPERIMENTS = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
-NOT_IN_A_TABLE = {"smoke"}
+NOT_IN_A_TABLE = {"smoke", "gpt_4o_0shot"}
 
 
 def runs_of(folder):
@@ -73,6 +73,6 @@ def test_the_numbers_in_an_experiment_s_header_are_the_paper_s_cells():
                 if row["experiment"] and "B-2" in row:
                     header = (ROOT / "conf" / "experiment" / f"{row['experiment']}.yaml").read_text()
                     named = dict(re.findall(r"(B-2|R-L|METEOR|DIFF-E) (\d+\.\d+)", header))
-                    assert named == {name: row[name] for name in ("B-2", "R-L", "METEOR", "DIFF-E")}
+                    assert named == {name: row[name] for name in ("B-2", "R-L", "METEOR", "DIFF-E") if row[name]}
                     checked.add(row["experiment"])
-    assert len(checked) == 14
+    assert len(checked) == 20

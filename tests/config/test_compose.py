@@ -31,14 +31,16 @@ def overrides_for(group, name):
         chosen.append("dataset.root=somewhere")
     if (group, name) == ("recipe", "score"):
         chosen.append("predictions=somewhere")
+    if (group, name) == ("recipe", "rival"):
+        chosen.append("rival=gpt_4o")
     if name == "emotyda_esc" and group == "experiment":
         chosen.append("test_dataset.root=somewhere")
     return chosen
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 83
-    assert len([name for group, name in OPTIONS if group == "experiment"]) == 20
+    assert len(OPTIONS) == 96
+    assert len([name for group, name in OPTIONS if group == "experiment"]) == 27
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)

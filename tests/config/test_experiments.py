@@ -39,6 +39,10 @@ FIRES = {
 }
 
 ALL = ["visual_scene", "emotion", "situation", "response_strategy"]
+NO_THOUGHT = {"aspects.name": "no_thought", "aspects.plan": "none", "aspects.aspects": []}
+RIVAL = {"recipe.name": "rival", "recipe.stages": ["evaluate"], "recipe.policies": ["rival"]}
+OPENAI = {"rival.base_url": "https://api.openai.com/v1", "rival.api_key_env": "OPENAI_API_KEY"}
+GPT_4O = {"rival.model": "gpt-4o-2024-11-20", "rival.price_prompt": 2.5, "rival.price_completion": 10.0}
 CHANGES = {
     "wo_flet": {"aspects.name": "fixed", "aspects.plan": "fixed"},
     "wo_sft": {"recipe.name": "grpo_only", "recipe.stages": ["grpo", "evaluate"], "recipe.policies": ["zero_shot", "grpo"]},
@@ -69,6 +73,41 @@ CHANGES = {
         "recipe.name": "sft_only",
         "recipe.stages": ["synthesise", "sft", "evaluate"],
         "recipe.policies": ["zero_shot", "sft"],
+    },
+    "gpt_4o_0shot": {**NO_THOUGHT, **RIVAL, **OPENAI, **GPT_4O, "rival.shots": 0},
+    "gpt_4o_3shot": {**NO_THOUGHT, **RIVAL, **OPENAI, **GPT_4O},
+    "gpt_4o_3shot_fixed": {"aspects.name": "fixed", "aspects.plan": "fixed", **RIVAL, **OPENAI, **GPT_4O},
+    "gpt_4o_3shot_flexible": {**RIVAL, **OPENAI, **GPT_4O},
+    "gpt_3_5_3shot": {
+        **NO_THOUGHT,
+        **RIVAL,
+        **OPENAI,
+        "frames.name": "none",
+        "rival.model": "gpt-3.5-turbo-0125",
+        "rival.price_prompt": 0.5,
+        "rival.price_completion": 1.5,
+    },
+    "gpt_4_3shot": {
+        **NO_THOUGHT,
+        **RIVAL,
+        **OPENAI,
+        "frames.name": "none",
+        "rival.model": "gpt-4-0613",
+        "rival.price_prompt": 30.0,
+        "rival.price_completion": 60.0,
+    },
+    "deepseek_r1_3shot": {
+        **NO_THOUGHT,
+        **RIVAL,
+        "frames.name": "none",
+        "rival.base_url": "https://api.deepseek.com/v1",
+        "rival.api_key_env": "DEEPSEEK_API_KEY",
+        "rival.model": "deepseek-reasoner",
+        "rival.temperature": None,
+        "rival.max_tokens": 4096,
+        "rival.timeout_seconds": 600,
+        "rival.price_prompt": 0.55,
+        "rival.price_completion": 2.19,
     },
     "beta_0": {"grpo.beta": 0.0},
     "beta_0_04": {"grpo.beta": 0.04},

@@ -235,6 +235,18 @@ class TeacherConfig(EndpointConfig):
 
 
 @dataclass(kw_only=True)
+class RivalConfig(EndpointConfig):
+    GROUP: ClassVar[str] = "rival"
+
+    shots: int = leaf("worked examples before each instance, a seeded draw from the train split, the same for all instances")
+    frames_in_shots: bool = leaf("show the frames of the worked examples too")
+
+    def __post_init__(self) -> None:
+        EndpointConfig.__post_init__(self)
+        _check(self.shots >= 0, f"rival.shots={self.shots}: write 0 or more")
+
+
+@dataclass(kw_only=True)
 class PromptConfig:
     max_tokens: int = leaf("longest prompt, frames included; the oldest whole turns are dropped until it fits, and counted")
 
@@ -504,7 +516,7 @@ class MetricsConfig:
 class RecipeConfig:
     name: str = leaf("name in reports")
     stages: list[str] = leaf("what to do, in order: inspect, synthesise, sft, grpo, evaluate, score")
-    policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo")
+    policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, rival")
 
     def __post_init__(self) -> None:
         order = ("inspect", "synthesise", "sft", "grpo", "evaluate", "score")
@@ -516,9 +528,9 @@ class RecipeConfig:
             f"recipe.stages={list(self.stages)}: each stage once, in the order {', '.join(order)}",
         )
         for policy in self.policies:
-            _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo"))
+            _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "rival"))
             _check(
-                policy == "zero_shot" or policy in self.stages,
+                policy in ("zero_shot", "rival", *self.stages),
                 f"recipe.policies={list(self.policies)}: recipe.stages={list(self.stages)} does not train {policy}",
             )
         _check(
@@ -571,6 +583,7 @@ class Config:
     backbone: BackboneConfig = leaf("the model")
     aspects: AspectsConfig = leaf("what is thought about")
     teacher: TeacherConfig = leaf("who writes the thoughts to learn from")
+    rival: RivalConfig = leaf("a model behind a service that answers the test split (recipe=rival)")
     prompt: PromptConfig = leaf("how a conversation is put to the model")
     sft: SftConfig = leaf("the cold start")
     grpo: GrpoConfig = leaf("the reinforcement stage")
@@ -592,6 +605,14 @@ class Config:
         _check(
             "grpo" not in self.recipe.stages or self.sampling.temperature > 0,
             "sampling.temperature=0: GRPO needs completions that differ; write a number above 0",
+        )
+        _check(
+            "rival" not in self.recipe.policies or None not in (self.rival.base_url, self.rival.model),
+            "recipe=rival needs rival.base_url=<service> and rival.model=<model>, or rival=gpt_4o",
+        )
+        _check(
+            "rival" in self.recipe.policies or self.rival.sends,
+            f"rival.dry_run and rival.batch_requests go with recipe=rival, not with recipe={self.recipe.name}",
         )
         files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
         _check(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import ChatMessage
-from fires_exp.prompts.templates import SPEAKER_NAMES
+from fires_exp.prompts.templates import told
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
 from fires_exp.thinking.teacher_answer import NOT_HELPFUL, UNKNOWN
@@ -82,9 +82,7 @@ def _opening(plan: ThinkingPlan) -> list[ChatMessage]:
 
 
 def _case(example: SupportExample, frames: Sequence[Sequence[Image.Image]], described: str, plan: ThinkingPlan) -> ChatMessage:
-    parts: list[str | Image.Image] = ["Conversation:\n"]
-    for turn, pictures in zip(example.history, frames, strict=True):
-        parts += [*pictures, f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"]
+    parts: list[str | Image.Image] = ["Conversation:\n", *told(example.history, frames)]
     if described:
         parts.append(f"Last frame: {described}\n")
     parts += [_labels(example, plan), f"The supporter's response: {example.reference_response}"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from PIL import Image
+
 from fires_exp.data.records import Role, Utterance
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 
@@ -34,6 +36,14 @@ def system_prompt(plan: ThinkingPlan) -> str:
     choice = "each of these aspects" if plan.kind == "fixed" else "those of these aspects that help"
     aspects = "\n".join(f"{aspect.label}: {ASPECT_MEANINGS[aspect]}" for aspect in plan.aspects)
     return f"{ROLE} Think first about {choice}, then reply.\n{aspects}\nWrite exactly:\n{form}"
+
+
+def told(history: Sequence[Utterance], frames: Sequence[Sequence[Image.Image]]) -> list[str | Image.Image]:
+    """A history as lines, each turn's frames before it, for a model behind a service; `frames` has one list a turn."""
+    parts: list[str | Image.Image] = []
+    for turn, pictures in zip(history, frames, strict=True):
+        parts += [*pictures, f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"]
+    return parts
 
 
 def chat_messages(history: Sequence[Utterance], frame_counts: Sequence[int], plan: ThinkingPlan) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from fires_exp.thinking.thought import Thought, parse_thought
 
 Rows = Sequence[Mapping[str, Any]]
 
-POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO"}
+POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO", "rival": "rival"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -154,8 +154,10 @@ def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequen
     """What was chosen, by the table where there is one, else by the configuration; only what the run's stages use."""
     named = {group: config[group]["name"] for group in ("backbone", "dataset", "reward", "teacher") if group in config}
     trained_on = named.get("dataset")
+    asked = config.get("recipe", {}).get("policies", ())
     found = {
-        "backbone": table.get("backbone", named.get("backbone")),
+        "backbone": None if asked == ["rival"] else table.get("backbone", named.get("backbone")),
+        "rival": config.get("rival", {}).get("model") if "rival" in asked else None,
         "dataset": table.get("dataset", (config.get("test_dataset") or {}).get("name", trained_on)),
         "trained on": trained_on if "sft" in stages or "grpo" in stages else None,
         "split": table.get("split", config.get("predict", {}).get("split")),

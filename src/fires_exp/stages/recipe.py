@@ -33,6 +33,7 @@ from fires_exp.stages.fit import FACTS, METRICS
 from fires_exp.stages.grpo import COMPLETIONS, make_grpo
 from fires_exp.stages.inspect import inspect
 from fires_exp.stages.predict import PREDICTIONS, make_predictions
+from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, rehearse_rival
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.workspace import Workspace
@@ -76,6 +77,8 @@ def _check_before_start(config: Config) -> None:
         check_reward(config.reward, has_scorer=False)
     if config.teacher.name == "openai" and {"synthesise", "sft"} & set(config.recipe.stages):
         check_service(config.teacher)
+    if RIVAL in config.recipe.policies:
+        check_service(config.rival)
 
 
 def _run(work: Workspace, run_folder: Path) -> None:
@@ -84,6 +87,9 @@ def _run(work: Workspace, run_folder: Path) -> None:
     _write_bad_rows(work, run_folder)
     if "inspect" in stages:
         print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
+    if not work.config.rival.sends:
+        print(rehearse_rival(work))
+        return
     if work.plan.thinks and ("synthesise" in stages or "sft" in stages):
         if not work.config.teacher.sends:
             print(rehearse_thoughts(work))
@@ -104,7 +110,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
     if "evaluate" in stages:
         adapters = {"zero_shot": [], "sft": [sft], "grpo": [sft, grpo]}
         predictions = {
-            policy: _predict(work, run_folder, policy, [adapter for adapter in adapters[policy] if adapter is not None])
+            policy: _predict(work, run_folder, policy, [adapter for adapter in adapters.get(policy, []) if adapter is not None])
             for policy in work.config.recipe.policies
         }
         table = evaluate(work, predictions, scorer=None)
@@ -126,7 +132,7 @@ def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> Non
 
 def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:
     log.info("answering as %s", policy)
-    predictions = make_predictions(work, adapters)
+    predictions = make_rival_predictions(work) if policy == RIVAL else make_predictions(work, adapters)
     (run_folder / "predictions").mkdir(exist_ok=True)
     shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
     return predictions
@@ -142,6 +148,8 @@ def _write_table(work: Workspace, run_folder: Path, table: Evaluation, thoughts:
         "reward": work.config.reward.name,
         **table.as_json(),
     }
+    if RIVAL in work.config.recipe.policies:
+        facts |= {"rival": work.config.rival.model, "shots": [example.id for example in draw_shots(work)]}
     if thoughts is not None:
         bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
         facts["teacher"] = work.config.teacher.name

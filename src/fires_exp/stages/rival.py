@@ -1,0 +1,121 @@
+"""Answers of a model behind a service, as predictions like any other policy's."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fires_exp.data.frames import FrameReader
+from fires_exp.data.read import Dataset
+from fires_exp.data.records import SupportExample
+from fires_exp.endpoint.chat import Answer, Asker, Question, Refusal, asked_of
+from fires_exp.errors import ConfigError, StageError
+from fires_exp.prompts.rival import Shot, rival_messages
+from fires_exp.prompts.templates import system_prompt
+from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
+from fires_exp.stages.asking import rehearse, service
+from fires_exp.stages.predict import PREDICTIONS, prediction_row
+from fires_exp.stages.synthesise import BANK, thoughts_for
+from fires_exp.stages.workspace import Workspace
+from fires_exp.thinking.annotations import annotate
+from fires_exp.thinking.bank import read_bank
+
+RIVAL = "rival"
+REFUSED = "refused"
+
+
+def make_rival_predictions(work: Workspace) -> Artefact:
+    """What the service answers to the test instances. A killed run goes on: answers are kept as they come."""
+    config, examples, drawn = work.config.rival, work.test_examples, draw_shots(work)
+    thoughts = thoughts_for(work, drawn) if drawn and work.plan.thinks else None
+    depends_on = {
+        "examples": work.identity(examples, work.test_dataset),
+        "shots": [work.identity([shot], work.dataset) for shot in drawn],
+        "thoughts": thoughts.key if thoughts else None,
+        "frames": [asdict(work.config.frames), config.frames_in_shots],
+        "aspects": asdict(work.config.aspects),
+        "prompt": system_prompt(work.plan),
+        "asked_of": asked_of(config),
+        "code": code_hash("prompts/rival.py", "thinking/tags.py", "endpoint/answers.py", "stages/rival.py"),
+    }
+
+    def build(folder: Path) -> None:
+        shots = _shots(work, drawn, _thoughts_of(drawn, thoughts))
+        answers: dict[str, Answer | Refusal] = {}
+        bar = tqdm(total=len(examples), desc="answering", unit="instance", disable=not work.config.trainer.progress)
+        with bar:
+            for question, answer in service(work, config)(_questions(work, shots)):
+                answers[question.id] = answer
+                bar.update()
+        rows = [_row(work, example, answers[example.id]) for example in examples]
+        write_atomically(folder / PREDICTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+    return work.make("predictions", depends_on, build)
+
+
+def rehearse_rival(work: Workspace) -> str:
+    """What answering would ask of the service, in words. For an estimate, the examples' thoughts are those by rules."""
+    drawn = draw_shots(work)
+    if work.config.rival.dry_run:
+        said = [annotate(example, work.plan).text if work.plan.thinks else "" for example in drawn]
+    else:
+        said = _thoughts_of(drawn, thoughts_for(work, drawn) if drawn and work.plan.thinks else None)
+    shots = _shots(work, drawn, said)
+
+    def ask(asker: Asker) -> None:
+        for _ in asker(_questions(work, shots)):
+            pass
+
+    return rehearse(work, work.config.rival, ask)
+
+
+def draw_shots(work: Workspace) -> tuple[SupportExample, ...]:
+    """A seeded draw from the train split; a larger one begins with the smaller. Raises `ConfigError` where train has too few."""
+    count = work.config.rival.shots
+    if count == 0:
+        return ()
+    examples = list(work.examples("train"))
+    if count > len(examples):
+        raise ConfigError(f"rival.shots={count}, but the train split has {len(examples)} instances; write a smaller number")
+    random.Random(f"{work.config.seed}/shots").shuffle(examples)  # noqa: S311
+    return tuple(examples[:count])
+
+
+def _thoughts_of(drawn: Sequence[SupportExample], thoughts: Artefact | None) -> list[str]:
+    if thoughts is None:
+        return [""] * len(drawn)
+    bank = read_bank(thoughts.folder / BANK)
+    missing = [example.id for example in drawn if example.id not in bank]
+    if missing:
+        raise StageError(f"the teacher has no thought for {missing[0]}, a worked example; choose another seed or teacher")
+    return [bank[example.id].thought.text for example in drawn]
+
+
+def _questions(work: Workspace, shots: list[Shot]) -> Iterator[Question]:
+    frames = _frames(work, work.test_dataset)
+    for example in work.test_examples:
+        yield Question(id=example.id, messages=rival_messages(example, frames.frames_of(example), shots, work.plan))
+
+
+def _shots(work: Workspace, drawn: Sequence[SupportExample], thoughts: Sequence[str]) -> list[Shot]:
+    reader, shown = _frames(work, work.dataset), work.config.rival.frames_in_shots
+    return [
+        Shot(example=example, frames=reader.frames_of(example) if shown else [[] for _ in example.history], thought=thought)
+        for example, thought in zip(drawn, thoughts, strict=True)
+    ]
+
+
+def _frames(work: Workspace, dataset: Dataset) -> FrameReader:
+    return FrameReader(work.config.frames, dataset.video_root, work.cache / "frames")
+
+
+def _row(work: Workspace, example: SupportExample, answer: Answer | Refusal) -> dict[str, object]:
+    """A model that refuses has said nothing, and is scored for it."""
+    if isinstance(answer, Refusal):
+        return {**prediction_row(work, example, "", REFUSED), "reasoning": "", "refusal": answer.reason}
+    return {**prediction_row(work, example, answer.text, answer.finish_reason), "reasoning": answer.reasoning}

@@ -38,6 +38,8 @@ def fires(tmp_path, cache):
         (["grpo.beta=-1"], "grpo.beta=-1"),
         (["grpo.num_generations=1"], "a group needs at least 2"),
         (["reward=fires"], "choose reward=wo_support_skill"),
+        (["recipe=score"], "recipe=score and predictions=<file> go together"),
+        (["recipe=score", "predictions=gone.jsonl"], "gone.jsonl: No such file or directory; name a .jsonl file"),
         (["trainer=gpu", "recipe=zero_shot"], "choose trainer=cpu"),
         (["backbone=qwen2_5_vl_7b", "backbone.path=./nowhere", "recipe=zero_shot"], "backbone.path=./nowhere"),
     ],

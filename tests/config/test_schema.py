@@ -129,6 +129,7 @@ IMPOSSIBLE = [
     ("recipe.stages", ["sft", "synthesise"], "each stage once, in the order"),
     ("recipe.stages", ["sft", "sft"], "each stage once, in the order"),
     ("recipe.stages", ["synthesise", "sft", "grpo"], "evaluate and policies go together"),
+    ("recipe.stages", ["evaluate", "score"], "score reads files and goes with no other stage"),
     ("recipe.stages", ["evaluate"], "does not train sft"),
     ("recipe.policies", ["ppo"], "recipe.policies=ppo"),
     ("recipe.policies", [], "evaluate and policies go together"),

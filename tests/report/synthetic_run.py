@@ -1,5 +1,6 @@
 """A run folder with invented, plausible numbers, as a whole run leaves it: 40 SFT steps, 14 GRPO steps, three policies."""
 
+import itertools
 import json
 import math
 import random
@@ -23,7 +24,8 @@ def policy_metrics(lift, count):
     """One policy's rows; `lift` from 0 to 1 is how much it has learned."""
 
     def row(name, value, direction="higher", tokens="lower-case NLTK words", version="nltk 3.10.4"):
-        return {"name": name, "value": value, "direction": direction, "tokens": tokens, "version": version, "count": count}
+        facts = {"direction": direction, "tokens": tokens, "version": version, "count": count}
+        return {"name": name, "value": value, "low": 0.9 * value, "high": 1.1 * value, **facts}
 
     return [
         row("BLEU-2", 0.37 + 5.1 * lift),
@@ -34,6 +36,18 @@ def policy_metrics(lift, count):
         row("Response words", 61.2 - 40 * lift, "none", tokens="white space", version="fires_exp"),
         row("Emotion in thoughts", 55.0 * lift, "none", tokens="-", version="fires_exp"),
     ]
+
+
+def comparison(name, first, second, difference, p):
+    return {
+        "name": name,
+        "first": first,
+        "second": second,
+        "difference": difference,
+        "low": difference - 1.5,
+        "high": difference + 1.5,
+        "p_value": p,
+    }
 
 
 def training_rows(rng):
@@ -143,6 +157,14 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         "policies": {
             policy: policy_metrics({"zero_shot": 0.0, "sft": 0.8, "grpo": 1.0}[policy], instances) for policy in policies
         },
+        "comparisons": [
+            comparison(name, first, second, 4.08 if first == "zero_shot" else 1.02, 0.002 if first == "zero_shot" else 0.174)
+            for first, second in itertools.combinations(policies, 2)
+            for name in ("BLEU-2", "ROUGE-L (beta 1.2)", "ROUGE-L F1", "Distinct-3 (corpus)", "Well-formed")
+        ],
+        "absent": [{"name": "METEOR", "reason": "WordNet is not there; run: python -m fires_exp.scores.wordnet nltk_data"}],
+        "bootstrap_samples": 1000,
+        "confidence": 0.95,
         "teacher_aspect_shares": {name: {"included": 0.6, "omitted": 0.2, "neutral": 0.1, "unknown": 0.1} for name in ASPECTS},
     }
     config = (

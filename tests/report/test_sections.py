@@ -2,13 +2,15 @@
 
 import json
 
-from report.synthetic_run import prediction, sample_row, training_rows
+from report.synthetic_run import comparison, prediction, sample_row, training_rows
 
 from fires_exp.report.charts import learning_curves, share_figures
-from fires_exp.report.sections import metrics_on_page, prediction_cards, sample_groups
-from fires_exp.report.tables import best_value, metrics_table
+from fires_exp.report.sections import comparisons_on_page, metrics_on_page, prediction_cards, sample_groups
+from fires_exp.report.tables import best_value, evaluation_text, metrics_table
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.thought import Thought
+
+RESAMPLING = {"bootstrap_samples": 1000, "confidence": 0.95}
 
 
 def metric(name, value, direction="higher", tokens="words"):
@@ -28,6 +30,38 @@ def test_the_better_value_stands_out_and_a_description_never_does():
         [("9.00", False), ("8.00", False)],
     ]
     assert [line.arrow for line in table.lines] == ["↑", ""]
+
+
+def test_an_interval_stands_behind_its_number_and_is_missing_from_older_tables():
+    rows = [metric("BLEU-2", 1.0) | {"low": 0.46, "high": 2.0}, metric("Words", 9, "none", "-")]
+    lines = metrics_on_page({"sft": rows}).lines
+    assert [line.cells[0].interval for line in lines] == ["[0.5, 2.0]", ""]
+    text = metrics_table({"sft": rows})
+    assert "1.00  [0.5, 2.0]" in text
+    assert text.count("[") == 1
+
+
+def test_a_difference_is_told_with_its_p_value_and_stands_out_below_five_percent():
+    rows = [comparison("BLEU-2", "zero_shot", "sft", 4.08, 0.002), comparison("BLEU-2", "sft", "grpo", -1.02, 0.174)]
+    table = comparisons_on_page([*rows, comparison("METEOR", "zero_shot", "sft", 1.0, 0.05)])
+    assert table.pairs == (("after SFT", "zero-shot"), ("after GRPO", "after SFT"))
+    assert [[(p, cell.text, cell.interval, cell.best) for p, cell in line.cells] for line in table.lines] == [
+        [("0.002", "+4.08", "[2.6, 5.6]", True), ("0.174", "-1.02", "[-2.5, 0.5]", False)],
+        [("0.050", "+1.00", "[-0.5, 2.5]", False), ("", "–", "", False)],
+    ]
+    assert comparisons_on_page([]) is None
+    text = evaluation_text({"policies": {"sft": [metric("BLEU-2", 1.0)]}, "comparisons": rows, "absent": [], **RESAMPLING})
+    assert text.split("\n\n")[1].splitlines() == [
+        "difference, p-value  sft vs zero_shot     grpo vs sft",
+        "-----------------------------------------------------",
+        "BLEU-2                 +4.08  p 0.002  -1.02  p 0.174",
+    ]
+
+
+def test_what_is_absent_is_said_below_the_table():
+    absent = [{"name": "METEOR", "reason": "run: this"}]
+    text = evaluation_text({"policies": {"a": [metric("BLEU-2", 1.0)]}, "comparisons": [], "absent": absent, **RESAMPLING})
+    assert text.splitlines()[-1] == "METEOR is not in the table: run: this"
 
 
 def test_metrics_counted_alike_share_a_footnote():

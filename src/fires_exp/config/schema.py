@@ -527,6 +527,10 @@ class RecipeConfig:
             places == sorted(set(places)),
             f"recipe.stages={list(self.stages)}: each stage once, in the order {', '.join(order)}",
         )
+        _check(
+            "score" not in self.stages or len(self.stages) == 1,
+            f"recipe.stages={list(self.stages)}: score reads files and goes with no other stage",
+        )
         for policy in self.policies:
             _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "rival"))
             _check(

@@ -57,7 +57,13 @@ def response_metrics(
     }
     pairs = itertools.combinations(systems, 2)
     comparisons = [comparison for pair in pairs for comparison in _compared(pair, rows, resampled, config.confidence)]
-    return Evaluation(systems=rows, comparisons=tuple(comparisons), absent=tuple(absent))
+    return Evaluation(
+        systems=rows,
+        comparisons=tuple(comparisons),
+        absent=tuple(absent),
+        bootstrap_samples=config.bootstrap_samples,
+        confidence=config.confidence,
+    )
 
 
 def _families(

@@ -52,6 +52,8 @@ class Evaluation:
     systems: Mapping[str, tuple[MetricRow, ...]]
     comparisons: tuple[Comparison, ...]
     absent: tuple[AbsentMetric, ...]
+    bootstrap_samples: int
+    confidence: float
 
     def as_json(self) -> dict[str, Any]:
         """`metrics.json`'s part of it."""
@@ -59,4 +61,6 @@ class Evaluation:
             "policies": {system: [asdict(row) for row in rows] for system, rows in self.systems.items()},
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "absent": [asdict(metric) for metric in self.absent],
+            "bootstrap_samples": self.bootstrap_samples,
+            "confidence": self.confidence,
         }

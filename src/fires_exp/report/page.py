@@ -19,9 +19,11 @@ from fires_exp.errors import StageError
 from fires_exp.report.charts import POLICY_NAMES, Drawing, learning_curves, share_figures
 from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
 from fires_exp.report.sections import (
+    ComparisonTable,
     MetricsTable,
     PredictionCard,
     SampleGroup,
+    comparisons_on_page,
     metrics_on_page,
     prediction_cards,
     sample_groups,
@@ -64,6 +66,9 @@ class PageFacts:
     badges: tuple[str, ...]
     instances: int | None
     metrics: MetricsTable | None
+    comparisons: ComparisonTable | None
+    absent: tuple[tuple[str, str], ...]
+    resampling: str
     curves: tuple[Drawing, ...]
     canary: str
     shares: tuple[Drawing, ...]
@@ -117,16 +122,20 @@ def gather(run_folder: Path) -> PageFacts:
     thinks = config.get("aspects", {}).get("plan") != "none"
     thoughts = [banked.thought for banked in read_bank(bank).values()] if thinks and bank.is_file() else []
     kept_shares = {Aspect(name).label: shares for name, shares in table.get("teacher_aspect_shares", {}).items()}
-    choices = _choices(table, config, stages, thinks=bool(thoughts or kept_shares))
+    of_models = {} if "score" in stages else config  # the rest of a configuration that scores files tells nothing of them
+    choices = _choices(table, of_models, stages, thinks=bool(thoughts or kept_shares))
     status = run.get("status", "")
     return PageFacts(
         name=run.get("name", run_folder.name),
         status="running, or stopped without a word" if status == "running" else status,
         outcome={"finished": "good", "running": "open"}.get(status, "bad"),
         facts=_facts(run, choices),
-        badges=(*_badges(run, config, choices), *stranger, *_unfinished(status, table)),
+        badges=(*_badges(run, of_models, choices), *stranger, *_unfinished(status, table)),
         instances=table.get("instances"),
         metrics=metrics_on_page(table.get("policies", {})),
+        comparisons=comparisons_on_page(table.get("comparisons", ())),
+        absent=tuple((metric["name"], metric["reason"]) for metric in table.get("absent", ())),
+        resampling=_resampling(table),
         curves=learning_curves([row for row in _lines(run_folder / "metrics.jsonl") if row["stage"] in stages]),
         canary=_canary(_json(run_folder / "picture_canary.json")) if "sft" in stages else "",
         shares=share_figures(thoughts, kept_shares, policies),
@@ -162,6 +171,8 @@ def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequen
         "trained on": trained_on if "sft" in stages or "grpo" in stages else None,
         "split": table.get("split", config.get("predict", {}).get("split")),
         "instances": table.get("instances"),
+        "predictions": ", ".join(table["predictions"].values()) if "predictions" in table else None,
+        "references": table.get("references"),
         "teacher": table.get("teacher", named.get("teacher")) if thinks else None,
         "reward": table.get("reward", named.get("reward")) if "grpo" in stages else None,
     }
@@ -210,6 +221,13 @@ def _canary(canary: Mapping[str, Any]) -> str:
     if effect == 0:
         return "Picture canary: another instance's frames change nothing. PICTURES HAVE NO EFFECT on this policy."
     return f"Picture canary: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+
+
+def _resampling(table: Mapping[str, Any]) -> str:
+    """What stands in brackets; nothing for a table from before there were intervals."""
+    if "confidence" not in table:
+        return ""
+    return f"{100 * table['confidence']:g} % interval from {table['bootstrap_samples']} resamples of the instances"
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], policies: Sequence[str]) -> tuple[StageLine, ...]:

@@ -11,15 +11,19 @@ from typing import Any
 
 from fires_exp.report.charts import POLICY_NAMES, Rows
 from fires_exp.report.figures import evenly
-from fires_exp.report.tables import ARROWS, best_value
+from fires_exp.report.tables import ARROWS, best_value, interval_text
 
 PREDICTIONS_SHOWN = 12
 GROUPS_SHOWN = 2
+CLEAR = 0.05  # p-values below it are bold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
+    """`interval` is empty where there is none."""
+
     text: str
+    interval: str
     best: bool
 
 
@@ -31,6 +35,22 @@ class MetricLine:
     arrow: str
     note: str
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonLine:
+    """One metric; `cells` are one a pair of policies: p, and the difference, which is best where p is below 0.05."""
+
+    name: str
+    cells: tuple[tuple[str, Cell], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonTable:
+    """`pairs` are the second policy and the first, which is subtracted."""
+
+    pairs: tuple[tuple[str, str], ...]
+    lines: tuple[ComparisonLine, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +115,9 @@ def metrics_on_page(policies: Mapping[str, Rows]) -> MetricsTable | None:
             version if tokens == "-" else f"{version}, words: {tokens}", "abcdefghijklmnopqrstuvwxyz"[len(notes)]
         )
         cells = (
-            Cell(text="–", best=False) if row is None else Cell(text=f"{row['value']:.2f}", best=row["value"] == best)
+            Cell(text="–", interval="", best=False)
+            if row is None
+            else Cell(text=f"{row['value']:.2f}", interval=interval_text(row), best=row["value"] == best)
             for row in rows
         )
         lines.append(MetricLine(name=name, arrow=ARROWS[there[0]["direction"]], note=letter, cells=tuple(cells)))
@@ -105,6 +127,21 @@ def metrics_on_page(policies: Mapping[str, Rows]) -> MetricsTable | None:
         policies=tuple(POLICY_NAMES.get(name, name) for name in policies),
         lines=tuple(lines),
         notes=tuple((letter, text) for text, letter in notes.items()),
+    )
+
+
+def comparisons_on_page(rows: Rows) -> ComparisonTable | None:
+    """The table with one column a pair of policies; None where there was nothing to compare."""
+    if not rows:
+        return None
+    pairs: list[tuple[str, str]] = list(dict.fromkeys((row["second"], row["first"]) for row in rows))
+    found = {(row["name"], row["second"], row["first"]): row for row in rows}
+    return ComparisonTable(
+        pairs=tuple((POLICY_NAMES.get(second, second), POLICY_NAMES.get(first, first)) for second, first in pairs),
+        lines=tuple(
+            ComparisonLine(name=name, cells=tuple(_compared(found.get((name, *pair))) for pair in pairs))
+            for name in dict.fromkeys(row["name"] for row in rows)
+        ),
     )
 
 
@@ -131,6 +168,13 @@ def sample_groups(rows: Rows) -> tuple[SampleGroup, ...]:
         for example in list(dict.fromkeys(row["example_id"] for row in of_step))[:GROUPS_SHOWN]:
             groups.append(_group(step, example, [row for row in of_step if row["example_id"] == example]))
     return tuple(groups)
+
+
+def _compared(row: Mapping[str, Any] | None) -> tuple[str, Cell]:
+    if row is None:
+        return "", Cell(text="–", interval="", best=False)
+    cell = Cell(text=f"{row['difference']:+.2f}", interval=interval_text(row), best=row["p_value"] < CLEAR)
+    return f"{row['p_value']:.3f}", cell
 
 
 def _group(step: int, example: str, rows: Rows) -> SampleGroup:

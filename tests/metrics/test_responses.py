@@ -43,7 +43,7 @@ def answer(response, reference="Yes, I see.", context="I am sad.", thought=None,
 @pytest.fixture
 def evaluate(cache):
     def run(systems, config, scorer=None):
-        return response_metrics(systems, config, seed=42, cache=cache, device=torch.device("cpu"), scorer=scorer)
+        return response_metrics(systems, config, seed=42, cache=cache, device=torch.device("cpu"), scorer=scorer, progress=False)
 
     return run
 

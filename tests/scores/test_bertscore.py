@@ -23,7 +23,7 @@ def similarity(name="MiniLM-L6", source="minilm", path=None, layer=6):
 
 @pytest.fixture(scope="module")
 def minilm(cache):
-    return BertScore(similarity(), cache, CPU)
+    return BertScore(similarity(), cache, CPU, progress=False)
 
 
 @pytest.fixture
@@ -67,23 +67,23 @@ def test_an_empty_text_scores_zero_and_disturbs_no_other(minilm):
 def test_only_roberta_large_is_called_bertscore(minilm, roberta, cache):
     assert minilm.name == "MiniLM-L6 score F1 (not BERTScore)"
     assert "MiniLM-L6 layer 6, not rescaled" in minilm.version
-    pretender = BertScore(similarity("roberta-large", "hub", str(roberta), layer=2), cache, CPU)
+    pretender = BertScore(similarity("roberta-large", "hub", str(roberta), layer=2), cache, CPU, progress=False)
     assert pretender.name == "roberta-large score F1 (not BERTScore)"
 
 
 def test_the_first_word_of_a_byte_level_encoder_is_read_as_one_in_the_middle(roberta, cache):
-    scorer = BertScore(similarity("r", "hub", str(roberta), layer=1), cache, CPU)
+    scorer = BertScore(similarity("r", "hub", str(roberta), layer=1), cache, CPU, progress=False)
     tokens = scorer._tokenizer
     assert tokens.convert_ids_to_tokens(tokens.encode("how sad")) == ["<s>", "Ġhow", "Ġsad", "</s>"]
 
 
 def test_a_text_longer_than_the_encoder_is_cut(roberta, cache):
-    scorer = BertScore(similarity("r", "hub", str(roberta), layer=1), cache, CPU)
+    scorer = BertScore(similarity("r", "hub", str(roberta), layer=1), cache, CPU, progress=False)
     assert scorer.f1(["how sad " * 50], ["how sad " * 60]) == pytest.approx([1.0], abs=1e-5)
 
 
 def test_an_encoder_or_a_layer_that_is_not_there_is_one_line(cache, roberta):
     with pytest.raises(ScoreError, match="layer=3: r has 2 layers"):
-        BertScore(similarity("r", "hub", str(roberta), layer=3), cache, CPU)
+        BertScore(similarity("r", "hub", str(roberta), layer=3), cache, CPU, progress=False)
     with pytest.raises(ScoreError, match="which needs no hub: metrics=offline"):
-        BertScore(similarity("roberta-large", "hub", "nobody/roberta-large", layer=17), cache, CPU)
+        BertScore(similarity("roberta-large", "hub", "nobody/roberta-large", layer=17), cache, CPU, progress=False)

@@ -29,6 +29,7 @@ def response_metrics(
     cache: Path,
     device: torch.device,
     scorer: SupportSkillScorer | None,
+    progress: bool,
 ) -> Evaluation:
     """All metrics of all systems, which answered the same instances in the same order, and each pair of systems compared.
 
@@ -36,7 +37,7 @@ def response_metrics(
     """
     measured: dict[str, list[Measure]] = {system: [] for system in systems}
     absent = []
-    for name, load in _families(config, cache, device, scorer).items():
+    for name, load in _families(config, cache, device, scorer, progress=progress).items():
         try:
             family = load()
             found = {system: family(answers) for system, answers in systems.items()}
@@ -67,7 +68,7 @@ def response_metrics(
 
 
 def _families(
-    config: MetricsConfig, cache: Path, device: torch.device, scorer: SupportSkillScorer | None
+    config: MetricsConfig, cache: Path, device: torch.device, scorer: SupportSkillScorer | None, *, progress: bool
 ) -> dict[str, Callable[[], Family]]:
     """By the name that stands in the table where a family is absent: what loads it, in the order of the table."""
     families: dict[str, Callable[[], Family]] = {}
@@ -80,7 +81,9 @@ def _families(
     if "distinct_3" in config.include:
         families["Distinct-3"] = lambda: distinct_3
     if "similarity" in config.include:
-        families["BERTScore"] = lambda: partial(similarity, encoder=BertScore(config.similarity, cache, device))
+        families["BERTScore"] = lambda: partial(
+            similarity, encoder=BertScore(config.similarity, cache, device, progress=progress)
+        )
     if "diff_epitome" in config.include and scorer is not None:
         families["DIFF-EPITOME"] = lambda: partial(diff_epitome, scorer=scorer)
     return families | {"form": lambda: form}

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from bert_score.utils import bert_cos_score_idf
 from tokenizers.pre_tokenizers import ByteLevel
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from fires_exp.config.schema import SimilarityConfig
@@ -21,8 +22,9 @@ class BertScore:
     """F1 without idf weights and without baseline rescaling. `name` is BERTScore's only for the encoder that the name stands for,
     layer 17 of roberta-large. Raises `ScoreError` where the encoder can't be had."""
 
-    def __init__(self, config: SimilarityConfig, cache: Path, device: torch.device) -> None:
+    def __init__(self, config: SimilarityConfig, cache: Path, device: torch.device, *, progress: bool) -> None:
         self._batch_size = config.batch_size
+        self._progress = progress
         try:
             self._tokenizer, self._model = load_encoder(config.encoder, cache)
         except BackboneError as error:
@@ -44,23 +46,21 @@ class BertScore:
 
     def f1(self, references: Sequence[str], responses: Sequence[str]) -> list[float]:
         """One score a pair, at most 1; 0 where a text is empty."""
-        pairs = [(reference, response) for reference, response in zip(references, responses, strict=True)]
-        whole = [place for place, pair in enumerate(pairs) if all(text.strip() for text in pair)]
+        pairs = list(zip(references, responses, strict=True))
         scores = [0.0] * len(pairs)
-        if whole:
-            weights: defaultdict[int, float] = defaultdict(lambda: 1.0)
-            weights |= {self._tokenizer.sep_token_id: 0.0, self._tokenizer.cls_token_id: 0.0}
-            found = bert_cos_score_idf(
-                self._model,
-                [pairs[place][0] for place in whole],
-                [pairs[place][1] for place in whole],
-                self._tokenizer,
-                weights,
-                device=self._model.device,
-                batch_size=self._batch_size,
-            )
-            for place, score in zip(whole, found[:, 2].tolist(), strict=True):
-                scores[place] = score
+        whole = [place for place, pair in enumerate(pairs) if all(text.strip() for text in pair)]
+        whole.sort(key=lambda place: -sum(map(len, pairs[place])))  # texts of a batch are padded to its longest
+        bar = tqdm(total=len(whole), desc="comparing texts", unit="response", disable=not self._progress)
+        weights: defaultdict[int, float] = defaultdict(lambda: 1.0)
+        weights |= {self._tokenizer.sep_token_id: 0.0, self._tokenizer.cls_token_id: 0.0}
+        with bar:
+            for start in range(0, len(whole), self._batch_size):
+                places = whole[start : start + self._batch_size]
+                first, second = ([pairs[place][side] for place in places] for side in (0, 1))
+                found = bert_cos_score_idf(self._model, first, second, self._tokenizer, weights, device=self._model.device)
+                for place, score in zip(places, found[:, 2].tolist(), strict=True):
+                    scores[place] = score
+                bar.update(len(places))
         return scores
 
 

@@ -24,7 +24,15 @@ def evaluate(work: Workspace, predictions: Mapping[str, Artefact], scorer: Suppo
 def evaluate_answers(work: Workspace, systems: Mapping[str, Sequence[Answer]], scorer: SupportSkillScorer | None) -> Evaluation:
     """The table of systems whose answers these are."""
     config = work.config
-    return response_metrics(systems, config.metrics, seed=config.seed, cache=work.cache, device=work.device, scorer=scorer)
+    return response_metrics(
+        systems,
+        config.metrics,
+        seed=config.seed,
+        cache=work.cache,
+        device=work.device,
+        scorer=scorer,
+        progress=config.trainer.progress,
+    )
 
 
 def _answers(rows: Sequence[Mapping[str, Any]]) -> list[Answer]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 from PIL import Image, ImageDraw
 
 from fires_exp.config.schema import SamplingConfig
@@ -28,3 +30,23 @@ def make_example(name="a", turns=("I lost my job.",), response="What happened?")
     return SupportExample(
         id=name, split="train", history=history, target=Utterance(speaker="supporter", text=response), source=f"{name}.csv:1"
     )
+
+
+SORRY, WHAT, MEANS = "I am sorry to hear it.", "What happened then?", "You must feel lost."
+
+
+def write_support_pairs(folder, posts=24):
+    """Labelled pairs whose levels a scorer can learn: a sentence of a response is a mechanism, said once or twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"emotional-reactions": SORRY, "interpretations": MEANS, "explorations": WHAT}
+    for place, (name, sentence) in enumerate(tables.items()):
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sp_id", "rp_id", "seeker_post", "response_post", "level", "rationales"])
+            for post in range(posts):
+                for levels in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+                    said = [one for one, level in zip(tables.values(), levels, strict=True) for _ in range(level)]
+                    level = levels[place]
+                    row = [f"s{post}", "".join(map(str, levels)), f"It was day {post} of the move.", " ".join(said)]
+                    writer.writerow([*row, level, sentence if level else ""])
+    return folder

@@ -37,7 +37,8 @@ def fires(tmp_path, cache):
         (["+reward.skil=0"], "skil"),
         (["grpo.beta=-1"], "grpo.beta=-1"),
         (["grpo.num_generations=1"], "a group needs at least 2"),
-        (["reward=fires"], "choose reward=wo_support_skill"),
+        (["reward.support_skill.scorer=./nowhere"], "nowhere is no scorer"),
+        (["epitome.data=./nowhere"], "no such folder nowhere; write epitome.data="),
         (["recipe=score"], "recipe=score and predictions=<file> go together"),
         (["recipe=score", "predictions=gone.jsonl"], "gone.jsonl: No such file or directory; name a .jsonl file"),
         (["trainer=gpu", "recipe=zero_shot"], "choose trainer=cpu"),
@@ -71,7 +72,9 @@ def test_a_sweep_starts_a_process_a_job_and_shares_stages(fires, tmp_path):
 
 
 def test_a_job_that_fails_does_not_stop_the_others_and_the_sweep_says_so(fires, tmp_path):
-    done = fires("-m", *SMALL, "reward=fires,wo_support_skill", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}")
+    done = fires(
+        "-m", *SMALL, "reward.support_skill.scorer=nowhere,null", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "sweep/0 ended with status 2" in done.stderr

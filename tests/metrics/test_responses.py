@@ -93,11 +93,12 @@ def test_diff_epitome_by_hand(evaluate):
     assert (rows["DIFF-EPITOME"].direction, rows["DIFF-EPITOME"].version) == ("lower", "by length 1")
 
 
-def test_diff_epitome_needs_every_context_and_without_a_scorer_nobody_misses_it(evaluate):
+def test_diff_epitome_needs_every_context_and_a_scorer_and_says_so(evaluate):
     answers = [answer("Why?"), answer("Oh.", context=None)]
     (absent,) = evaluate({"a": answers}, configured(["diff_epitome"]), ByLength()).absent
     assert (absent.name, absent.reason) == ("DIFF-EPITOME", '1 of 2 instances have no "context", the last seeker turn')
-    assert evaluate({"a": answers}, configured(["diff_epitome"])).absent == ()
+    (absent,) = evaluate({"a": answers[:1]}, configured(["diff_epitome"])).absent
+    assert "reward.support_skill.scorer=<folder>" in absent.reason
 
 
 def test_a_metric_that_cannot_be_had_is_absent_with_its_remedy_and_the_rest_is_there(evaluate, monkeypatch):
@@ -108,7 +109,7 @@ def test_a_metric_that_cannot_be_had_is_absent_with_its_remedy_and_the_rest_is_t
     config = configured()
     config.similarity.encoder = EncoderConfig(name="roberta-large", source="hub", path="nobody/roberta-large", revision=None)
     evaluation = evaluate({"a": [answer("Why?")]}, config)
-    assert [metric.name for metric in evaluation.absent] == ["METEOR", "BERTScore"]
+    assert [metric.name for metric in evaluation.absent] == ["METEOR", "BERTScore", "DIFF-EPITOME"]
     assert evaluation.absent[0].reason == "WordNet is not there; run: …"
     assert list(by_name(evaluation, "a")) == [
         *("BLEU-2", "ROUGE-L (beta 1.2)", "ROUGE-L F1", "Distinct-3 (corpus)", "Distinct-3 (per response)", "Response words"),

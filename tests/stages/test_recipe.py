@@ -3,37 +3,45 @@
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
-from fires_exp.errors import CollapseError, ConfigError, DataError
+from fires_exp.errors import BackboneError, CollapseError, ConfigError, DataError
 from fires_exp.stages.recipe import run_recipe
+from fires_exp.stages.train_epitome import make_scorer
+from fires_exp.stages.workspace import Workspace
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 RIVALS = [name for name in EXPERIMENTS if "recipe: rival" in (CONF / "experiment" / f"{name}.yaml").read_text()]
 SMALL = [
     "backbone=tiny", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke",
-    "reward=wo_support_skill", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "trainer.progress=false",
+    "epitome=smoke", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "trainer.progress=false",
 ]  # fmt: skip
 
 
-@pytest.fixture
-def configured(tmp_path, cache):
-    """A configuration from overrides, with artefacts below tmp_path."""
+def composed(*overrides):
     register_schema()
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        return load_config(compose("config", overrides=[*SMALL, *overrides]))
 
-    def build(*overrides):
-        with initialize_config_module("fires_exp.conf", version_base="1.3"):
-            tree = compose(
-                "config", overrides=[*SMALL, f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}", *overrides]
-            )
-        return load_config(tree)
 
-    return build
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory, cache):
+    """The folder of a scorer that all runs here share."""
+    place = tmp_path_factory.mktemp("scorer")
+    return make_scorer(Workspace(composed(f"paths.artifacts={place}", f"paths.cache={cache}"), place)).folder
+
+
+@pytest.fixture
+def configured(tmp_path, cache, scorer):
+    """A configuration from overrides, with artefacts below tmp_path."""
+    places = [f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}", f"reward.support_skill.scorer={scorer}"]
+    return lambda *overrides: composed(*places, *overrides)
 
 
 @pytest.fixture
@@ -137,11 +145,47 @@ def test_a_run_that_stops_shows_nothing_of_an_earlier_one_in_its_folder(run, con
     assert not [name for name in ("metrics.json", "predictions", "report.html") if (folder / name).exists()]
 
 
-def test_support_skill_without_scorers_is_refused_before_anything_is_made(run, tmp_path):
-    with pytest.raises(ConfigError, match="choose reward=wo_support_skill"):
-        run("reward=fires")
+def test_a_run_without_a_scorer_trains_the_sample_scorer_first_and_says_whose_numbers_these_are(run):
+    folder = run("reward.support_skill.scorer=null")
+    assert stages_of(folder)[0] == ("epitome", False)
+    assert read_json(folder / "metrics.json")["scorer"] == "sample scorer (tiny)"
+    (row,) = [row for row in read_json(folder / "metrics.json")["policies"]["grpo"] if row["name"] == "DIFF-EPITOME"]
+    assert row["version"].startswith("sample scorer (tiny)")
+    assert "sample scorer" in (folder / "report.html").read_text()
+    (_, _, *grpo) = read_lines(folder / "metrics.jsonl")
+    assert all("reward/support_skill" in row for row in grpo)
+
+
+def test_a_run_that_neither_rewards_nor_measures_support_skill_needs_no_scorer(run):
+    folder = run("reward=wo_support_skill", "reward.support_skill.scorer=null", "metrics.include=[bleu_2]")
+    assert "epitome" not in [stage for stage, _ in stages_of(folder)]
+    assert read_json(folder / "metrics.json")["scorer"] is None
+
+
+def test_another_scorer_is_another_reward_and_without_the_reward_it_is_not(run, tmp_path, scorer):
+    first = run("reward.support_skill.scorer=null", name="first")
+    second = run("reward.support_skill.scorer=null", "seed=42", "epitome.batch_size=8", name="second")
+    assert stages_of(second)[:4] == [("epitome", False), ("thoughts", True), ("sft", True), ("grpo", False)]
+    assert ("grpo", False) in stages_of(first)
+    assert ("grpo", False) in stages_of(run("reward=wo_support_skill", name="third"))
+    fourth = run("reward=wo_support_skill", "reward.support_skill.scorer=null", name="fourth")
+    assert ("grpo", True) in stages_of(fourth)
+
+
+def test_a_scorer_that_was_changed_stops_the_run_before_anything_is_made(run, tmp_path, scorer):
+    broken = tmp_path / "broken"
+    shutil.copytree(scorer, broken)
+    (broken / "trunk.safetensors").write_bytes(b"")
+    with pytest.raises(BackboneError, match=r"trunk\.safetensors is not what was saved there"):
+        run(f"reward.support_skill.scorer={broken}")
     assert not (tmp_path / "artifacts").exists()
-    assert "choose reward=wo_support_skill" in read_json(tmp_path / "run" / "run.json")["status"]
+
+
+def test_training_scorers_alone_prints_their_table_and_leaves_pictures(run, capsys):
+    folder = run("recipe=train_epitome")
+    assert "sample scorer (tiny)" in capsys.readouterr().out
+    assert [stage for stage, _ in stages_of(folder)] == ["epitome"]
+    assert (folder / "epitome_confusion.png").is_file()
 
 
 def test_a_dataset_without_a_train_split_is_refused_in_one_line(run, tmp_path):

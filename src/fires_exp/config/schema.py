@@ -422,7 +422,9 @@ class EpitomeConfig:
     test_fraction: float = leaf("share of the seeker posts whose pairs are only tested on")
     losses: list[str] = leaf("losses tried, the best on val is kept: plain, or weighted by the inverse frequency of a level")
     rationale_weight: float = leaf("weight of the rationale loss beside the level loss, whose weight is 1")
+    frozen_layers: int | None = leaf("of the response encoder; its embeddings stay as they are too. null trains all of it")
     dropout: float = leaf("dropout of the heads")
+    encoder_dropout: float = leaf("dropout inside the layers that are trained")
     epochs: int = leaf("passes over the pairs; the epoch with the best macro-F1 on val is kept")
     batch_size: int = leaf("pairs an optimiser step")
     optimizer: OptimizerConfig = leaf("AdamW and its schedule")
@@ -436,7 +438,13 @@ class EpitomeConfig:
             _one_of("epitome.losses", loss, ("plain", "weighted"))
         _check(bool(self.losses), "epitome.losses=[]: name at least one of plain, weighted")
         _check(self.rationale_weight >= 0, f"epitome.rationale_weight={self.rationale_weight}: write 0 or more")
-        _check(0 <= self.dropout < 1, f"epitome.dropout={self.dropout}: write a share from 0 up to 1")
+        for name in ("dropout", "encoder_dropout"):
+            share = getattr(self, name)
+            _check(0 <= share < 1, f"epitome.{name}={share}: write a share from 0 up to 1")
+        _check(
+            self.frozen_layers is None or self.frozen_layers >= 0,
+            f"epitome.frozen_layers={self.frozen_layers}: write 0 or more, or null",
+        )
         _check(self.epochs >= 1, f"epitome.epochs={self.epochs}: write at least 1")
         _check(self.batch_size >= 1, f"epitome.batch_size={self.batch_size}: write at least 1")
 
@@ -515,11 +523,11 @@ class MetricsConfig:
 @dataclass(kw_only=True)
 class RecipeConfig:
     name: str = leaf("name in reports")
-    stages: list[str] = leaf("what to do, in order: inspect, synthesise, sft, grpo, evaluate, score")
+    stages: list[str] = leaf("what to do, in order: inspect, train_epitome, synthesise, sft, grpo, evaluate, score")
     policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, rival")
 
     def __post_init__(self) -> None:
-        order = ("inspect", "synthesise", "sft", "grpo", "evaluate", "score")
+        order = ("inspect", "train_epitome", "synthesise", "sft", "grpo", "evaluate", "score")
         for stage in self.stages:
             _one_of("recipe.stages", stage, order)
         places = [order.index(stage) for stage in self.stages]

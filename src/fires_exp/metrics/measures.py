@@ -86,12 +86,14 @@ def similarity(answers: Sequence[Answer], encoder: BertScore) -> list[Measure]:
     return [_score(encoder.name, _mean(scores), "the encoder's own", encoder.version, len(answers))]
 
 
-def diff_epitome(answers: Sequence[Answer], scorer: SupportSkillScorer) -> list[Measure]:
+def diff_epitome(answers: Sequence[Answer], scorer: SupportSkillScorer | None) -> list[Measure]:
     """Mean squared differences of levels, averaged over the mechanisms and for each."""
     contexts = [answer.context for answer in answers]
     known = [context for context in contexts if context is not None]
     if len(known) < len(contexts):
         raise ScoreError(f'{len(contexts) - len(known)} of {len(contexts)} instances have no "context", the last seeker turn')
+    if scorer is None:
+        raise ScoreError("nobody reads support skills here; name a scorer with reward.support_skill.scorer=<folder>")
     texts = ([answer.reference for answer in answers], [answer.response for answer in answers])
     references, responses = (scorer.levels(list(zip(known, side, strict=True))) for side in texts)
     squares = np.array([squared_differences(*pair) for pair in zip(references, responses, strict=True)], dtype=np.float64)

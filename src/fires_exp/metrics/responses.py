@@ -33,7 +33,7 @@ def response_metrics(
 ) -> Evaluation:
     """All metrics of all systems, which answered the same instances in the same order, and each pair of systems compared.
 
-    A metric that can't be had here is absent for every system, with the reason. Without a scorer there is no DIFF-EPITOME.
+    A metric that can't be had here is absent for every system, with the reason.
     """
     measured: dict[str, list[Measure]] = {system: [] for system in systems}
     absent = []
@@ -84,7 +84,7 @@ def _families(
         families["BERTScore"] = lambda: partial(
             similarity, encoder=BertScore(config.similarity, cache, device, progress=progress)
         )
-    if "diff_epitome" in config.include and scorer is not None:
+    if "diff_epitome" in config.include:
         families["DIFF-EPITOME"] = lambda: partial(diff_epitome, scorer=scorer)
     return families | {"form": lambda: form}
 

@@ -1,4 +1,4 @@
-"""What the SFT and the GRPO module share: an optimiser step, adapter-only checkpoints, checks that the adapter learns."""
+"""What the modules share: an optimiser step, checkpoints of what is trained and nothing else, checks that it learns."""
 
 from __future__ import annotations
 
@@ -36,25 +36,22 @@ def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, sc
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
 
 
-class AdapterModule(pl.LightningModule):
-    """A policy whose adapter is trained by hand-made optimiser steps.
+class SteppedModule(pl.LightningModule):
+    """Trained by hand-made optimiser steps, so that a killed run goes on with the numbers of an uninterrupted one.
 
     One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step_by_hand`.
     """
 
-    def __init__(self, policy: Policy, lora: LoraConfig, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
+    def __init__(self, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False
-        self.policy = policy
         self.optimizer_config = optimizer
         self.total_updates = total_updates
         self.seed = seed
         self.steps_done = 0
         self.had_gradient = False
         self.stopped_early = False
-        self.trainable_count = check_trainable(policy, lora)
-        self.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         config = self.optimizer_config
@@ -78,7 +75,7 @@ class AdapterModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout depends on the step alone, so that a run that goes on draws what an uninterrupted one draws
         torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done))
-        self.policy.train()
+        self.train()
 
     def optimizer_step_by_hand(self, instances: Iterable[str]) -> float:
         """Clip, step, and return the gradient's norm before clipping. Raises `TrainingError` where it is not finite."""
@@ -119,3 +116,13 @@ class AdapterModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.steps_done = int(checkpoint["steps_done"])
         self.had_gradient = bool(checkpoint["had_gradient"])
+
+
+class AdapterModule(SteppedModule):
+    """A policy whose adapter is trained."""
+
+    def __init__(self, policy: Policy, lora: LoraConfig, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
+        super().__init__(optimizer, total_updates=total_updates, seed=seed)
+        self.policy = policy
+        self.trainable_count = check_trainable(policy, lora)
+        self.train()

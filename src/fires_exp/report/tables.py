@@ -76,6 +76,38 @@ def best_value(rows: Rows) -> float | None:
     return max(values) if rows[0]["direction"] == "higher" else min(values)
 
 
+def skill_table(test: Mapping[str, Any]) -> str:
+    """A scorer's own test, from its `test.json`: one line a mechanism, the majority guess beside it."""
+    head = [
+        "",
+        "accuracy",
+        "macro-F1",
+        "F1 of 0 / 1 / 2",
+        "majority acc.",
+        "majority F1",
+        "rationale F1",
+        "calibration error",
+        "loss",
+    ]
+    lines = [head]
+    for name, row in test["mechanisms"].items():
+        rationale = row["rationale_token_f1"]
+        lines.append(
+            [
+                name.replace("_", " "),
+                f"{row['accuracy']:.3f}",
+                f"{row['macro_f1']:.3f}",
+                " / ".join(f"{value:.2f}" for value in row["f1"]),
+                f"{row['majority_accuracy']:.3f}",
+                f"{row['majority_macro_f1']:.3f}",
+                "–" if rationale is None else f"{rationale:.3f}",
+                f"{row['calibration_error']:.3f}",
+                row["chosen"]["loss"],
+            ]
+        )
+    return f"{test['scorer']}: {test['test_pairs']} test pairs, seed {test['seed']}\n" + _aligned(lines)
+
+
 def _cell(row: Mapping[str, Any], *, is_best: bool) -> str:
     number = f"{row['value']:.2f}{'*' if is_best else ' '}"
     return f"{number} {interval_text(row):<14}" if interval_text(row) else number

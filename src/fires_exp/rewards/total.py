@@ -98,5 +98,5 @@ def check_reward(config: RewardConfig, *, has_scorer: bool) -> None:
     if config.support_skill_weight != 0 and not has_scorer:
         raise ConfigError(
             f"reward={config.name} rewards support skill (support_skill_weight={config.support_skill_weight:g}), which needs "
-            "trained EPITOME scorers, and this version has none: choose reward=wo_support_skill"
+            "a scorer of EPITOME levels: give one, or choose reward=wo_support_skill"
         )

@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from fires_exp.config.schema import Config, GrpoConfig, SftConfig
 from fires_exp.errors import ConfigError, TrainingError
 from fires_exp.modules.batches import StepLoader, WholePass, step_plan
-from fires_exp.modules.training import AdapterModule
+from fires_exp.modules.training import AdapterModule, SteppedModule
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.stages.artefact import write_atomically
@@ -68,7 +68,7 @@ class AtomicCheckpoint(Callback):
         self.due = False
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        assert isinstance(pl_module, AdapterModule)
+        assert isinstance(pl_module, SteppedModule)
         self.due |= pl_module.steps_done % self.every_steps == 0
         if self.due and not pl_module.shows_a_sign:
             self.due = False
@@ -121,13 +121,61 @@ def fit(
 
     Raises `TrainingError` where the adapter did not change or the frozen weights did.
     """
-    checkpoint = folder / CHECKPOINT
-    steps_done = checkpointed_steps(folder)
     device = module.policy.device
-    if steps_done:
-        log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
     frozen_before = parameters_hash(module.policy, trainable=False)
     adapter_before = parameters_hash(module.policy, trainable=True)
+    take_steps(
+        module,
+        loader,
+        folder,
+        config,
+        stage=stage,
+        run_folder=run_folder,
+        checkpoint_every_steps=checkpoint_every_steps,
+        validation=validation,
+        validate_every_steps=validate_every_steps,
+    )
+    if module.stopped_early:
+        return
+    adapter_after = parameters_hash(module.policy, trainable=True)
+    if parameters_hash(module.policy, trainable=False) != frozen_before:
+        raise TrainingError(f"{stage} changed weights that it must not change: a defect in the set-up")
+    if not module.had_gradient:
+        log.warning("%s: no step had a gradient, so nothing was learned: every group's rewards were equal", stage)
+    elif adapter_after == adapter_before:
+        raise TrainingError(
+            f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
+        )
+    save_adapter(module.policy, folder / ADAPTER)
+    facts = {
+        "steps": len(loader),
+        "trainable_parameters": module.trainable_count,
+        "adapter_sha256": adapter_after,
+        "frozen_sha256": frozen_before,
+    }
+    write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    module.policy.to(device)  # Lightning leaves it on the CPU
+
+
+def take_steps(
+    module: SteppedModule,
+    loader: StepLoader[Any],
+    folder: Path,
+    config: Config,
+    *,
+    stage: str,
+    run_folder: Path,
+    checkpoint_every_steps: int,
+    validation: WholePass[Any] | None,
+    validate_every_steps: int | None,
+) -> None:
+    """The loader's steps, to the last or until the module stops early, going on from the folder's last checkpoint if there is
+    one; the checkpoint stays there."""
+    checkpoint = folder / CHECKPOINT
+    steps_done = checkpointed_steps(folder)
+    if steps_done:
+        log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
     loggers = build_loggers(config, folder, run_folder, stage, steps_done)
     callbacks: list[Callback] = [AtomicCheckpoint(folder, checkpoint_every_steps)]
     if config.trainer.progress:
@@ -162,29 +210,8 @@ def fit(
         raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
         _close(loggers)
-    if module.stopped_early:
-        return
-    if module.steps_done != len(loader):
+    if not module.stopped_early and module.steps_done != len(loader):
         raise KeyboardInterrupt
-    adapter_after = parameters_hash(module.policy, trainable=True)
-    if parameters_hash(module.policy, trainable=False) != frozen_before:
-        raise TrainingError(f"{stage} changed weights that it must not change: a defect in the set-up")
-    if not module.had_gradient:
-        log.warning("%s: no step had a gradient, so nothing was learned: every group's rewards were equal", stage)
-    elif adapter_after == adapter_before:
-        raise TrainingError(
-            f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
-        )
-    save_adapter(module.policy, folder / ADAPTER)
-    facts = {
-        "steps": len(loader),
-        "trainable_parameters": module.trainable_count,
-        "adapter_sha256": adapter_after,
-        "frozen_sha256": frozen_before,
-    }
-    write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
-    checkpoint.unlink(missing_ok=True)
-    module.policy.to(device)  # Lightning leaves it on the CPU
 
 
 def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, steps_done: int) -> list[Logger]:

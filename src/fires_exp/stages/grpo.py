@@ -17,20 +17,23 @@ from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash
 from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, log_table, training_plan
+from fires_exp.stages.train_epitome import NamedScorer
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 
 COMPLETIONS = "completions.jsonl"
 
 
-def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
-    """GRPO's adapter on top of the folded cold start, or on the untuned backbone (w/o SFT).
+def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None) -> Artefact:
+    """GRPO's adapter on top of the folded cold start, or on the untuned backbone (w/o SFT). The scorer is asked where the reward
+    wants support skill.
 
     Raises `CollapseError` where `health.stop` stops it, or would have stopped what is there already.
     """
     config = work.config.grpo
     examples = work.examples("train")
-    settings = asdict(config)
-    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"]
+    settings, reward = asdict(config), asdict(work.config.reward)
+    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"], reward["support_skill"]
+    rewarded = work.config.reward.support_skill_weight > 0
     health = asdict(work.config.health)
     del health["name"], health["stop"]  # a run that was stopped goes on in its folder when the rule is eased
     depends_on = {
@@ -39,7 +42,8 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
         "sft": sft.key if sft else None,
         "grpo": settings,
         "sampling": asdict(work.config.sampling),
-        "reward": asdict(work.config.reward),
+        "reward": reward,
+        "scorer": scorer.identity if scorer and rewarded else None,
         "health": health,
         "code": code_hash(
             *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/training.py", "modules/grpo.py",
@@ -64,7 +68,7 @@ def make_grpo(work: Workspace, sft: Artefact | None) -> Artefact:
             config,
             work.config.sampling,
             work.config.health,
-            Reward(config=work.config.reward, scorer=None),
+            Reward(config=work.config.reward, scorer=scorer.scorer if scorer and rewarded else None),
             work.plan,
             total_updates=len(plan) * config.updates_per_rollout,
             seed=work.config.seed,

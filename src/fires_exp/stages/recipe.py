@@ -25,7 +25,6 @@ from fires_exp.report.figures import stacked_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
 from fires_exp.report.tables import evaluation_text, shares_table
-from fires_exp.rewards.total import check_reward
 from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.asking import check_service
 from fires_exp.stages.evaluate import evaluate
@@ -37,6 +36,7 @@ from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, re
 from fires_exp.stages.score import score
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
+from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, skill_report, support_scorer
 from fires_exp.stages.workspace import Workspace
 from fires_exp.thinking.bank import read_bank
 
@@ -51,7 +51,6 @@ def run_recipe(config: Config, run_folder: Path) -> None:
     record = RunRecord.start(run_folder, config)
     work = Workspace(config, run_folder)
     try:
-        _check_before_start(config)
         _run(work, run_folder)
     except BaseException as error:
         record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
@@ -74,8 +73,6 @@ def _clear(run_folder: Path) -> None:
 
 def _check_before_start(config: Config) -> None:
     """What would stop the run later stops it now."""
-    if "grpo" in config.recipe.stages:
-        check_reward(config.reward, has_scorer=False)
     if config.teacher.name == "openai" and {"synthesise", "sft"} & set(config.recipe.stages):
         check_service(config.teacher)
     if RIVAL in config.recipe.policies:
@@ -85,19 +82,28 @@ def _check_before_start(config: Config) -> None:
 def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
     if "score" in stages:
-        print(evaluation_text(score(work, run_folder, scorer=None).as_json()))
+        print(evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json()))
         return
-    thoughts = sft = grpo = None
+    thoughts = sft = grpo = scorer = None
     _write_bad_rows(work, run_folder)
     if "inspect" in stages:
         print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
     if not work.config.rival.sends:
         print(rehearse_rival(work))
         return
-    if work.plan.thinks and ("synthesise" in stages or "sft" in stages):
-        if not work.config.teacher.sends:
-            print(rehearse_thoughts(work))
-            return
+    thinking = work.plan.thinks and bool({"synthesise", "sft"} & set(stages))
+    if thinking and not work.config.teacher.sends:
+        print(rehearse_thoughts(work))
+        return
+    if "train_epitome" in stages:
+        epitome = make_scorer(work)
+        copy_pictures(epitome, run_folder)
+        print(skill_report(epitome.folder))
+        log.info("reward.support_skill.scorer=%s", epitome.folder)
+    if _needs_scorer(work.config):
+        scorer = support_scorer(work)  # before anything is trained: what is wrong with it shows at once
+        log.info("support skills are read by the %s", scorer.scorer.name)
+    if thinking:
         thoughts = make_thoughts(work)
         _keep_thoughts(work, run_folder, thoughts)
     if "sft" in stages:
@@ -106,7 +112,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
         shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     if "grpo" in stages:
         try:
-            grpo = make_grpo(work, sft)
+            grpo = make_grpo(work, sft, scorer)
         except CollapseError as error:  # its curves and samples show what happened
             _show_training(run_folder, sft, error.folder)
             raise
@@ -117,9 +123,15 @@ def _run(work: Workspace, run_folder: Path) -> None:
             policy: _predict(work, run_folder, policy, [adapter for adapter in adapters.get(policy, []) if adapter is not None])
             for policy in work.config.recipe.policies
         }
-        table = evaluate(work, predictions, scorer=None)
-        _write_table(work, run_folder, table, thoughts)
+        table = evaluate(work, predictions, scorer.scorer if scorer else None)
+        _write_table(work, run_folder, table, thoughts, scorer)
         print(evaluation_text(table.as_json()))
+
+
+def _needs_scorer(config: Config) -> bool:
+    rewarded = "grpo" in config.recipe.stages and config.reward.support_skill_weight > 0
+    measured = "evaluate" in config.recipe.stages and "diff_epitome" in config.metrics.include
+    return rewarded or measured
 
 
 def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> None:
@@ -142,7 +154,9 @@ def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[
     return predictions
 
 
-def _write_table(work: Workspace, run_folder: Path, table: Evaluation, thoughts: Artefact | None) -> None:
+def _write_table(
+    work: Workspace, run_folder: Path, table: Evaluation, thoughts: Artefact | None, scorer: NamedScorer | None
+) -> None:
     facts: dict[str, Any] = {
         "name": work.config.name,
         "dataset": work.test_dataset.name,
@@ -150,6 +164,7 @@ def _write_table(work: Workspace, run_folder: Path, table: Evaluation, thoughts:
         "instances": len(work.test_examples),
         "backbone": work.config.backbone.name,
         "reward": work.config.reward.name,
+        "scorer": scorer.scorer.name if scorer else None,
         **table.as_json(),
     }
     if RIVAL in work.config.recipe.policies:

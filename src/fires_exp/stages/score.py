@@ -7,7 +7,7 @@ our own runs are read too: they bring their references and contexts along, and w
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,16 +44,20 @@ class Line:
     well_formed: bool | None
 
 
-def score(work: Workspace, run_folder: Path, scorer: SupportSkillScorer | None) -> Evaluation:
-    """Score the configured files and write `metrics.json` into the run folder."""
+def score(work: Workspace, run_folder: Path, find_scorer: Callable[[], SupportSkillScorer]) -> Evaluation:
+    """Score the configured files and write `metrics.json` into the run folder. The scorer of support skills, which may have to be
+    trained first, is asked for where DIFF-EPITOME is wanted and every instance has a context."""
     config = work.config
     files = [config.predictions] if isinstance(config.predictions, str) else config.predictions
     systems = read_systems(files, config.references)
+    known = all(answer.context is not None for answers in systems.values() for answer in answers)
+    scorer = find_scorer() if known and "diff_epitome" in config.metrics.include else None
     table = evaluate_answers(work, systems, scorer)
     facts = {
         "name": config.name,
         "predictions": dict(zip(systems, files, strict=True)),
         "references": config.references,
+        "scorer": scorer.name if scorer else None,
         "instances": len(next(iter(systems.values()))),
         **table.as_json(),
     }

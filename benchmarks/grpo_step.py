@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -60,7 +61,12 @@ class Side:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"grpo_step: the side '{self.name}' ended with code {self.process.wait()}; its own words stand above")
+            code = self.process.wait()
+            reason = "was killed, most likely for memory: --checkpointing on or --dtype bfloat16 needs less"
+            sys.exit(
+                f"grpo_step: the side '{self.name}' "
+                + (reason if code == -signal.SIGKILL else f"ended with code {code}; its own words stand above")
+            )
         message: dict[str, Any] = json.loads(line)
         return message
 

@@ -39,10 +39,7 @@ class StepClock:
 
     def start(self) -> None:
         """Begin a step with as little memory as the process can do with."""
-        if self.cuda:
-            torch.cuda.empty_cache()
-        else:
-            ctypes.CDLL(None).malloc_trim(0)
+        self._give_back()
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.peaks = dict.fromkeys(PARTS, 0)
         self.resting = self._peak_bytes(reset_only=True)
@@ -53,8 +50,7 @@ class StepClock:
         self._charge()
         assert len(self.stack) == 1
         self.stack = []
-        if self.cuda:
-            torch.cuda.empty_cache()
+        self._give_back()  # the other side may need it now
         whole = {"whole": sum(self.seconds.values())}
         peak = {"whole": max(self.peaks.values())}
         return StepReport(seconds=self.seconds | whole, peak_bytes=self.peaks | peak, resting_bytes=self.resting)
@@ -85,6 +81,12 @@ class StepClock:
         torch.autograd.backward = self.timed("backward", torch.autograd.backward)
         torch.autograd.grad = self.timed("backward", torch.autograd.grad)
         torch.optim.AdamW.step = self.timed("optimiser", torch.optim.AdamW.step)  # type: ignore[method-assign]
+
+    def _give_back(self) -> None:
+        if self.cuda:
+            torch.cuda.empty_cache()
+        else:
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _charge(self) -> None:
         if self.cuda:

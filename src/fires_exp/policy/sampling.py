@@ -13,9 +13,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from fires_exp.config.schema import SamplingConfig
+from fires_exp.policy.cache import roomy_cache
 from fires_exp.policy.logprobs import token_logprobs
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import collate
@@ -51,7 +51,7 @@ def sample_completions(
     generations = len(seeds[0])
     with policy.evaluating():
         inputs = collate(prompts, pad_id=policy.pad_id).to(policy.device)
-        cache = DynamicCache(config=policy.qwen.config.text_config)
+        cache = roomy_cache(policy.qwen.config.text_config.num_hidden_layers, config.max_new_tokens)
         logits_BV = policy(inputs, logits_to_keep=1, past_key_values=cache, use_cache=True).logits[:, -1]
         next_position_B = policy.positions(inputs).amax(dim=(0, 2)) + 1
         rows = _Rows(policy, config, [seed for group in seeds for seed in group])

@@ -102,7 +102,6 @@ def _run(work: Workspace, run_folder: Path) -> None:
         log.info("reward.support_skill.scorer=%s", epitome.folder)
     if _needs_scorer(work.config):
         scorer = support_scorer(work)  # before anything is trained: what is wrong with it shows at once
-        log.info("support skills are read by the %s", scorer.scorer.name)
     if thinking:
         thoughts = make_thoughts(work)
         _keep_thoughts(work, run_folder, thoughts)

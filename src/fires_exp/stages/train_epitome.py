@@ -82,12 +82,15 @@ class NamedScorer:
 
 def support_scorer(work: Workspace) -> NamedScorer:
     """The scorer that the configuration names, else the one that it trains."""
-    named = work.config.reward.support_skill.scorer
-    if named is not None:
-        scorer = load_scorer(Path(named).expanduser(), work.device)
-        return NamedScorer(scorer=scorer, identity=scorer.version)
-    artefact = make_scorer(work)
-    return NamedScorer(scorer=load_scorer(artefact.folder, work.device), identity=artefact.key)
+    folder = work.config.reward.support_skill.scorer
+    if folder is not None:
+        scorer = load_scorer(Path(folder).expanduser(), work.device)
+        named = NamedScorer(scorer=scorer, identity=scorer.version)
+    else:
+        artefact = make_scorer(work)
+        named = NamedScorer(scorer=load_scorer(artefact.folder, work.device), identity=artefact.key)
+    log.info("support skills are read by the %s", named.scorer.name)
+    return named
 
 
 def skill_report(folder: Path) -> str:

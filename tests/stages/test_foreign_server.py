@@ -78,7 +78,8 @@ def test_a_rival_behind_transformers_serve_answers_and_is_scored(url, model, tmp
     register_schema()
     overrides = [
         "+experiment=gpt_4o_3shot", f"rival.base_url={url}", f"rival.model={model}", "rival.api_key_env=null",
-        "rival.max_tokens=8", "rival.shots=1", "rival.retries=0", "frames=none", "metrics=offline", "dataset.limit.test=3",
+        "rival.max_tokens=8", "rival.shots=1", "rival.retries=0", "frames=none", "metrics=smoke", "epitome=smoke",
+        "dataset.limit.test=3",
         "trainer.progress=false",
         f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}",
     ]  # fmt: skip

@@ -19,7 +19,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 SAMPLE = Path(__file__).resolve().parents[2] / "src" / "fires_exp" / "data" / "sample_corpus"
 RIVALS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if "recipe: rival" in path.read_text())
 SMALL = [
-    "backbone=tiny", "frames.max_frames=1", "trainer.progress=false", "metrics=offline", "dataset.limit.test=4",
+    "backbone=tiny", "frames.max_frames=1", "trainer.progress=false", "metrics=smoke", "epitome=smoke", "dataset.limit.test=4",
 ]  # fmt: skip
 THINKING = "<think>\nResponse Strategy: I should listen.\n</think>\n<response>I am listening.</response>"
 

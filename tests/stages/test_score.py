@@ -34,7 +34,7 @@ def run(tmp_path, cache):
     def start(*overrides, recipe="score"):
         with initialize_config_module("fires_exp.conf", version_base="1.3"):
             places = [f"paths.cache={cache}", f"paths.artifacts={tmp_path / 'artifacts'}"]
-            tree = compose("config", overrides=[f"recipe={recipe}", "metrics=smoke", *places, *overrides])
+            tree = compose("config", overrides=[f"recipe={recipe}", "metrics=smoke", "epitome=smoke", *places, *overrides])
         folder = tmp_path / recipe
         folder.mkdir()
         config = load_config(tree)

@@ -21,7 +21,7 @@ from fires_exp.stages.recipe import run_recipe
 KEY = "sk-very-secret-0123456789"
 SMALL = [
     "backbone=tiny", "frames.max_frames=2", "sft=smoke", "predict=smoke", "trainer.progress=false",
-    "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3",
+    "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "epitome=smoke", "metrics=smoke",
 ]  # fmt: skip
 
 

@@ -149,7 +149,11 @@ def test_badges_say_what_a_reader_must_know(run_folder):
         "a draw of at most 320 train, 40 test instances, not the whole corpus",
         "code edited after the commit",
     )
-    change(run_folder / "metrics.json", backbone="qwen2_5_vl_3b", dataset="mesc", teacher="other", reward="paper")
+    change(run_folder / "metrics.json", scorer="sample scorer (minilm)")
+    assert "support skills by a scorer of invented pairs, not EPITOME" in gather(run_folder).badges
+    assert ("support skills read by", "sample scorer (minilm)") in gather(run_folder).facts
+    others = {"backbone": "qwen2_5_vl_3b", "dataset": "mesc", "teacher": "other", "reward": "paper"}
+    change(run_folder / "metrics.json", **others, scorer="EPITOME scorer (minilm)")
     (run_folder / "resolved.yaml").unlink()
     change(run_folder / "run.json", commit="0123")
     assert gather(run_folder).badges == ()

@@ -32,6 +32,7 @@ from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import read_bank
 
 ALL_STAGES = ("sft", "grpo")  # taken for done where no configuration says which were
+SAMPLE_SCORER = "sample scorer"  # how the name begins of one that was trained on the sample's pairs
 LETTERS_SHOWN = 360  # of a response; the rest of a longer one is folded
 
 # what a reader must know before believing a number
@@ -175,6 +176,7 @@ def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequen
         "references": table.get("references"),
         "teacher": table.get("teacher", named.get("teacher")) if thinks else None,
         "reward": table.get("reward", named.get("reward")) if "grpo" in stages else None,
+        "support skills read by": table.get("scorer"),
     }
     if found["trained on"] == found["dataset"]:
         found["trained on"] = None
@@ -198,6 +200,8 @@ def _badges(run: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[
     badges = [text for (group, name), text in HONESTY.items() if choices.get(group) == name]
     if choices.get("trained on") == "sample":
         badges.append("trained on the invented sample corpus")
+    if choices.get("support skills read by", "").startswith(SAMPLE_SCORER):
+        badges.append("support skills by a scorer of invented pairs, not EPITOME")
     limit = config.get("dataset", {}).get("limit", {})
     drawn = [f"{count} {split}" for split, count in limit.items() if count is not None]
     if drawn:

@@ -51,6 +51,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
     record = RunRecord.start(run_folder, config)
     work = Workspace(config, run_folder)
     try:
+        _check_before_start(config)
         _run(work, run_folder)
     except BaseException as error:
         record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))

@@ -54,6 +54,19 @@ def test_a_mistake_is_one_line_that_says_what_to_write(fires, overrides, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "override", ["teacher.base_url=http://ann:correct-horse@127.0.0.1:9/v1", "+teacher.key=sk-0123456789abcdef"]
+)
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_secret_on_the_command_line_is_refused_before_anything_is_written(fires, tmp_path, override, sweep):
+    done = fires(*sweep, *SMALL, override)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"fires_exp: {override.partition('=')[0]} holds a key or a password")
+    assert "correct-horse" not in done.stderr
+    assert "sk-0" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_hydra_refuses_an_unknown_key_and_an_unknown_option(fires):
     for override in ("grpo.betta=1", "reward=none_such"):
         done = fires(override)

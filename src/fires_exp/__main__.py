@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.config.secrets import refuse_secrets, without_secrets
 from fires_exp.errors import FiresError
 
 USER_ERROR = 2
@@ -33,7 +34,7 @@ def compose_and_start(tree: DictConfig) -> None:
     try:
         config = load_config(tree)
     except FiresError as error:
-        print(f"fires_exp: {error}", file=sys.stderr)
+        print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         sys.exit(USER_ERROR)
     hydra_config = HydraConfig.get()
     run_folder = Path(hydra_config.runtime.output_dir)
@@ -51,6 +52,11 @@ def compose_and_start(tree: DictConfig) -> None:
 
 def main() -> None:
     """Entry point of `python -m fires_exp` and of the command `fires-exp`."""
+    try:  # before Hydra writes what it was given into the run folder
+        refuse_secrets((argument.partition("=")[0], argument) for argument in sys.argv[1:])
+    except FiresError as error:
+        print(f"fires_exp: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
     compose_and_start()
     if _failed:
         sys.exit(JOB_FAILED)

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from fires_exp.config.load import load_yaml
+from fires_exp.config.secrets import without_secrets
 from fires_exp.errors import FiresError
 
 USER_ERROR = 2
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             logging.getLogger(library).setLevel(logging.WARNING)
         run_recipe(config, run_folder)
     except FiresError as error:
-        print(f"fires_exp: {error}", file=sys.stderr)
+        print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print(f"fires_exp: interrupted; go on with: python -m fires_exp.job {run_folder}", file=sys.stderr)
@@ -50,8 +51,13 @@ def _log_to(run_folder: Path) -> None:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in (logging.StreamHandler(), logging.FileHandler(run_folder / "log.txt", encoding="utf-8")):
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         logger.addHandler(handler)
+
+
+class _LineFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
 
 def _quiet_libraries() -> None:

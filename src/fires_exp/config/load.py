@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fires_exp.config.schema import Config
+from fires_exp.config.secrets import refuse_secrets
 from fires_exp.errors import ConfigError
 
 SCHEMA_NAME = "config_schema"
@@ -21,17 +25,22 @@ def register_schema() -> None:
 
 
 def load_config(tree: DictConfig | dict[str, Any]) -> Config:
-    """The tree as a `Config`. Raises `ConfigError` in one line for unknown keys, wrong types, missing and impossible values.
+    """The tree as a `Config`. Raises `ConfigError` in one line for unknown keys, wrong types, missing and impossible values, and
+    for keys and passwords, which belong into the environment.
 
     Hydra lets `+reward.skil=0` add a key that nothing reads; merging the plain tree into the schema once more refuses it.
     """
     try:
         plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
         assert isinstance(plain, dict)
+        refuse_secrets((key, value) for key, value in _leaves(plain) if isinstance(value, str))
         merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=…")
+        for key, value in _leaves(OmegaConf.to_container(merged)):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{key}={value}: write a finite number")
         return cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         problem = str(error).strip().splitlines()[0]
@@ -44,7 +53,28 @@ def write_yaml(config: Config, path: Path) -> None:
 
 
 def load_yaml(path: Path) -> Config:
-    """A tree that `write_yaml` wrote."""
-    tree = OmegaConf.load(path)
-    assert isinstance(tree, DictConfig)
-    return load_config(tree)
+    """A tree that `write_yaml` wrote. Raises `ConfigError` that names the file: it may be damaged, or of an earlier version."""
+    again = "compose it anew with python -m fires_exp … hydra.run.dir=" + str(path.parent)
+    try:
+        tree = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{path} cannot be read ({problem}); {again}") from None
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(f"{path} holds no configuration; {again}")
+    try:
+        return load_config(tree)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}. If it is of an earlier version, {again}") from None
+
+
+def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Each leaf with its dotted key; of a list, each member with the list's key."""
+    if isinstance(tree, dict):
+        for name, value in tree.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _leaves(value, key)
+    else:
+        yield key, tree

@@ -170,6 +170,10 @@ class EndpointConfig:
                 re.fullmatch(r"https?://[^\s@?#]+", self.base_url) is not None,
                 f"{name}.base_url: write http(s)://host/path without user, password or query; keys go into {name}.api_key_env",
             )
+        _check(
+            self.api_key_env is None or re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env) is not None,
+            f"{name}.api_key_env: write the name of an environment variable, in capitals, never the key itself",
+        )
         _one_of(f"{name}.max_tokens_key", self.max_tokens_key, ("max_tokens", "max_completion_tokens"))
         _one_of(f"{name}.image_detail", self.image_detail, ("auto", "low", "high"))
         _check(

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 
 from fires_exp.config.schema import Config
+from fires_exp.config.secrets import without_secrets
 
 PACKAGES = ("fires-exp", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core", "tokenizers", "numpy", "decord")
 
@@ -69,7 +70,7 @@ class RunRecord:
         self._write(
             self.facts
             | {
-                "status": status,
+                "status": without_secrets(status),
                 "finished": _now(),
                 "seconds": round(time.perf_counter() - self.started_at, 1),
                 "peak_memory_bytes": peak_memory_bytes(),

@@ -38,7 +38,13 @@ def compose_and_start(tree: DictConfig) -> None:
         sys.exit(USER_ERROR)
     hydra_config = HydraConfig.get()
     run_folder = Path(hydra_config.runtime.output_dir)
-    write_yaml(config, run_folder / "resolved.yaml")
+    try:
+        write_yaml(config, run_folder / "resolved.yaml")
+    except OSError as error:
+        print(
+            f"fires_exp: {run_folder} cannot be written ({error.strerror}); make room, or write hydra.run.dir=", file=sys.stderr
+        )
+        sys.exit(USER_ERROR)
     command = [sys.executable, "-m", "fires_exp.job", str(run_folder)]
     sys.stdout.flush()
     if hydra_config.mode is RunMode.MULTIRUN:

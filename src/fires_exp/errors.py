@@ -53,5 +53,9 @@ class StageError(FiresError):
     """An artefact is missing, damaged or in use by another run. Raised by `stages`."""
 
 
+class ExhaustedError(FiresError):
+    """Memory or disk is used up. Raised by `stages`."""
+
+
 class StudyError(FiresError):
     """A human evaluation cannot be made of two systems, or its key or ratings cannot be read. Raised by `report.human_eval`."""

@@ -50,12 +50,22 @@ def _log_to(run_folder: Path) -> None:
     logger = logging.getLogger("fires_exp")
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    for handler in (logging.StreamHandler(), logging.FileHandler(run_folder / "log.txt", encoding="utf-8")):
+    for handler in (logging.StreamHandler(), _LogFile(run_folder / "log.txt", encoding="utf-8")):
         handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         logger.addHandler(handler)
 
 
+class _LogFile(logging.FileHandler):
+    """A full disk costs the file its line and nothing else: the terminal has it too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 class _LineFormatter(logging.Formatter):
+    """A line without keys and passwords."""
+
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 

@@ -94,6 +94,8 @@ class GrpoModule(AdapterModule):
         sampled = time.perf_counter()
         rewards = score_groups(groups, self.reward)
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
+        for group, rewards_G in zip(groups, rewards_PG, strict=True):
+            self.check_finite(rewards_G, "a reward", [group.example.id])
         advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
         metrics = rollout_metrics(groups, rewards, rewards_PG)
         metrics |= self.health.observe([(group.example, [one.parsed for one in group.rollouts]) for group in groups])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -89,7 +90,13 @@ class RunRecord:
         )
 
     def _write(self, facts: dict[str, Any]) -> None:
-        (self.run_folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        path = self.run_folder / "run.json"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(path)  # where the disk is full, the record of the start stays
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def peak_memory_bytes() -> int:
@@ -103,7 +110,9 @@ def git_commit() -> str | None:
     folder = Path(__file__).parent
     try:
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S607
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True)  # noqa: S607
+        # without its lock, which would stop the user's own git for a moment, and for good where the disk is full
+        status = ["git", "--no-optional-locks", "status", "--porcelain"]
+        changes = subprocess.run(status, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit.stdout.strip() + ("+changes" if changes.stdout.strip() else "")

@@ -84,8 +84,17 @@ def lock_is_taken(lock: FileLock) -> bool:
 def write_atomically(path: Path, text: str) -> None:
     """A reader sees the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # half of it, where the disk is full
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines that end as lines do: half a line, which a kill or a full disk leaves at the end, is none. None of no file."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content.rpartition(b"\n")[0].decode("utf-8").split("\n") if b"\n" in content else []
 
 
 def _check(folder: Path, done: Mapping[str, Any]) -> float:

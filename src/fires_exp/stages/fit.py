@@ -20,7 +20,7 @@ from fires_exp.modules.batches import StepLoader, WholePass, step_plan
 from fires_exp.modules.training import AdapterModule, SteppedModule
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
 from fires_exp.policy.policy import Policy
-from fires_exp.stages.artefact import write_atomically
+from fires_exp.stages.artefact import whole_lines, write_atomically
 
 log = logging.getLogger("fires_exp.stages")
 
@@ -36,8 +36,7 @@ class JsonLinesLogger(Logger):
     def __init__(self, path: Path, steps_done: int) -> None:
         super().__init__()
         self.path = path
-        kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] < steps_done] if path.is_file() else []
-        write_atomically(path, "".join(line + "\n" for line in kept))
+        keep_steps(path, steps_done)
 
     @property
     def name(self) -> str:
@@ -54,6 +53,12 @@ class JsonLinesLogger(Logger):
         row = {"step": step, **{name: value for name, value in metrics.items() if name != "epoch"}}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def keep_steps(path: Path, steps_done: int) -> None:
+    """Take out of a file with a line a step, or several, what a restart will write again."""
+    kept = [line for line in whole_lines(path) if json.loads(line)["step"] < steps_done]
+    write_atomically(path, "".join(line + "\n" for line in kept))
 
 
 class AtomicCheckpoint(Callback):
@@ -73,8 +78,11 @@ class AtomicCheckpoint(Callback):
         if self.due and not pl_module.shows_a_sign:
             self.due = False
             temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
-            trainer.save_checkpoint(temporary)
-            temporary.replace(self.folder / CHECKPOINT)
+            try:
+                trainer.save_checkpoint(temporary)
+                temporary.replace(self.folder / CHECKPOINT)
+            finally:
+                temporary.unlink(missing_ok=True)  # half of it, where the disk is full
 
 
 class StageBar(TQDMProgressBar):

@@ -15,8 +15,8 @@ from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
-from fires_exp.stages.artefact import Artefact, code_hash
-from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, log_table, training_plan
+from fires_exp.stages.artefact import Artefact, code_hash, whole_lines
+from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, keep_steps, log_table, training_plan
 from fires_exp.stages.train_epitome import NamedScorer
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 
@@ -57,10 +57,11 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         fresh_adapter(policy, config, work.config.seed)
         encode = work.encode(policy.processor, work.dataset, examples)
         plan = training_plan(config, len(examples), work.config.seed)
+        keep_steps(folder / COMPLETIONS, checkpointed_steps(folder))
 
         def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
             rows = completion_rows(step, groups, rewards)
-            _append_rows(folder / COMPLETIONS, step, rows)
+            _append_rows(folder / COMPLETIONS, rows)
             log_table(module.loggers, "completions", rows, step)
 
         module = GrpoModule(
@@ -93,7 +94,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
 def check_health(folder: Path, config: HealthConfig) -> None:
     """Raises `CollapseError` where the stop rule ends a run with the steps that the folder's `metrics.jsonl` tells of."""
     path = folder / METRICS
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rows = [json.loads(line) for line in whole_lines(path)]
     collapse = first_collapse(rows, config.stop)
     if collapse is None:
         return
@@ -132,12 +133,6 @@ def completion_rows(
     ]
 
 
-def _append_rows(path: Path, step: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Append; a step that is done again after a restart replaces what it wrote before."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        if lines and json.loads(lines[-1])["step"] >= step:
-            kept = [line for line in lines if json.loads(line)["step"] < step]
-            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+def _append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

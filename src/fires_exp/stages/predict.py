@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fires_exp.data.records import SupportExample
 from fires_exp.modules.training import chunks
 from fires_exp.policy.sampling import sample_completions, stream_seed
-from fires_exp.stages.artefact import Artefact, code_hash
+from fires_exp.stages.artefact import Artefact, code_hash, whole_lines, write_atomically
 from fires_exp.stages.fit import ADAPTER
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 from fires_exp.thinking.tags import parse_completion
@@ -76,9 +76,7 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
 
 def _keep_whole_batches(path: Path, batch_size: int) -> int:
     """Cut a file that a killed run left to its last whole batch; how many instances it answers."""
-    if not path.is_file():
-        return 0
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    lines = whole_lines(path)
     whole = len(lines) // batch_size * batch_size
-    path.write_text("".join(lines[:whole]), encoding="utf-8")
+    write_atomically(path, "".join(line + "\n" for line in lines[:whole]))
     return whole

@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.asking import check_service
 from fires_exp.stages.evaluate import evaluate
+from fires_exp.stages.exhausted import exhaustion_told
 from fires_exp.stages.fit import FACTS, METRICS
 from fires_exp.stages.grpo import COMPLETIONS, make_grpo
 from fires_exp.stages.inspect import inspect
@@ -47,21 +49,23 @@ SHARES = "aspect_shares.svg"
 
 def run_recipe(config: Config, run_folder: Path) -> None:
     """Run the recipe's stages, reuse those that are there, write the run folder."""
-    _clear(run_folder)
-    record = RunRecord.start(run_folder, config)
-    work = Workspace(config, run_folder)
-    try:
-        _check_before_start(config)
-        _run(work, run_folder)
-    except BaseException as error:
-        record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
-        if isinstance(error, CollapseError):
+    with exhaustion_told(config, ""):
+        _clear(run_folder)
+        record = RunRecord.start(run_folder, config)
+        work = Workspace(config, run_folder)
+        try:
+            with exhaustion_told(config, ""):
+                _check_before_start(config)
+                _run(work, run_folder)
+        except BaseException as error:
+            with suppress(OSError):  # a full disk must not take the place of what went wrong
+                record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
+            if isinstance(error, CollapseError):
+                log.info("report: %s", write_page(run_folder))
+            raise
+        record.finish(work.made, status="finished")
+        if (run_folder / "metrics.json").is_file():
             log.info("report: %s", write_page(run_folder))
-        raise
-    record.finish(work.made, status="finished")
-    if (run_folder / "metrics.json").is_file():
-        page = write_page(run_folder)
-        log.info("report: %s", page)
 
 
 def _clear(run_folder: Path) -> None:

@@ -22,6 +22,7 @@ from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor, PromptEncoder
 from fires_exp.stages.artefact import Artefact, make
+from fires_exp.stages.exhausted import exhaustion_told
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 
 log = logging.getLogger("fires_exp.stages")
@@ -109,7 +110,8 @@ class Workspace:
 
     def make(self, stage: str, depends_on: dict[str, Any], build: Callable[[Path], None]) -> Artefact:
         """`artefact.make` in this run's artefacts, remembered for `run.json`."""
-        artefact = make(self.artifacts, stage, depends_on, build)
+        with exhaustion_told(self.config, stage):
+            artefact = make(self.artifacts, stage, depends_on, build)
         self.made.append(artefact)
         return artefact
 

@@ -79,7 +79,7 @@ def _prediction_file(run_folder: Path, policy: str) -> Path:
 def _read(path: Path) -> System:
     content = path.read_bytes()
     predictions: dict[str, Prediction] = {}
-    for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         if line.strip():
             prediction = _prediction(line, f"{path}:{number}")
             if prediction.id in predictions:

@@ -49,6 +49,10 @@ class CollapseError(TrainingError):
         self.folder = folder
 
 
+class RankError(FiresError):
+    """The processes of a distributed run lost one of them, or do not agree. Raised by `modules.ranks` and by `launch`."""
+
+
 class StageError(FiresError):
     """An artefact is missing, damaged or in use by another run. Raised by `stages`."""
 

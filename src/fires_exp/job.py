@@ -5,6 +5,7 @@ Starting it again in the same folder goes on where it stopped.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
@@ -12,14 +13,17 @@ import warnings
 from pathlib import Path
 
 from fires_exp.config.load import load_yaml
+from fires_exp.config.schema import Config
 from fires_exp.config.secrets import without_secrets
-from fires_exp.errors import FiresError
+from fires_exp.errors import FiresError, RankError
+from fires_exp.launch import OTHER_RANK_LOST, follow_starter, rank_environment, start_ranks
 
 USER_ERROR = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user's to mend (one line), 130 interrupted; anything else is a defect with its traceback."""
+    """Exit status: 0 done, 2 the user's to mend (one line), 3 another process of the run is gone, 130 interrupted; anything else
+    is a defect with its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         print("usage: python -m fires_exp.job RUN_FOLDER", file=sys.stderr)
@@ -30,12 +34,17 @@ def main(arguments: list[str] | None = None) -> int:
         if not (run_folder / "resolved.yaml").is_file():
             raise FiresError(f"{run_folder / 'resolved.yaml'} is not there; start with python -m fires_exp")
         config = load_yaml(run_folder / "resolved.yaml")
-        _log_to(run_folder)
-        from fires_exp.stages.recipe import run_recipe
-
-        for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
-            logging.getLogger(library).setLevel(logging.WARNING)
-        run_recipe(config, run_folder)
+        if config.trainer.strategy == "single":
+            _run(config, run_folder, first=True)
+        elif told := rank_environment(config.trainer, os.environ):
+            os.environ.update(told)
+            follow_starter()
+            _run_rank(config, run_folder, int(told["RANK"]))
+        else:
+            return start_ranks(run_folder, config.trainer, os.environ)
+    except RankError as error:
+        print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
+        return OTHER_RANK_LOST
     except FiresError as error:
         print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         return USER_ERROR
@@ -45,12 +54,40 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _log_to(run_folder: Path) -> None:
-    """Our own messages to the terminal and to `log.txt`; a message is a line."""
+def _run(config: Config, run_folder: Path, *, first: bool) -> None:
+    _log_to(run_folder, first=first)
+    from fires_exp.stages.recipe import run_recipe
+
+    for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
+        logging.getLogger(library).setLevel(logging.WARNING)
+    run_recipe(config, run_folder)
+
+
+def _run_rank(config: Config, run_folder: Path, rank: int) -> None:
+    """Meet the other ranks, make sure that all were asked for the same, do it."""
+    from fires_exp.modules import ranks
+    from fires_exp.stages.workspace import chosen_device
+
+    ranks.connect(rank, config.trainer.processes, chosen_device(config.trainer))
+    try:
+        ranks.check_same("their run folder (give hydra.run.dir=)", str(run_folder.resolve()))
+        ranks.check_same("their configuration", hashlib.sha256((run_folder / "resolved.yaml").read_bytes()).hexdigest()[:12])
+        config.trainer.progress &= rank == 0
+        _run(config, run_folder, first=rank == 0)
+    finally:
+        ranks.disconnect()
+
+
+def _log_to(run_folder: Path, *, first: bool) -> None:
+    """Our own messages to the terminal and to `log.txt`; a message is a line. Other ranks than the first
+    only say what is wrong."""
     logger = logging.getLogger("fires_exp")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if first else logging.WARNING)
     logger.propagate = False
-    for handler in (logging.StreamHandler(), _LogFile(run_folder / "log.txt", encoding="utf-8")):
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if first:
+        handlers.append(_LogFile(run_folder / "log.txt", encoding="utf-8"))
+    for handler in handlers:
         handler.setFormatter(_LineFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
         logger.addHandler(handler)
 

@@ -39,7 +39,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 98
+    assert len(OPTIONS) == 99
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 27
 
 

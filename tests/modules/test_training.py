@@ -210,11 +210,11 @@ def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
     tiny.zero_grad()
     ((_, groups, rewards),) = shown
     loss = torch.zeros(())
-    for group, breakdowns in zip(groups, rewards, strict=True):
+    for prompt, group, breakdowns in zip(prompts, groups, rewards, strict=True):
         totals = torch.tensor([breakdown.total for breakdown in breakdowns], dtype=torch.float64)
         advantages = (totals - totals.mean()) / totals.std(correction=0)
         for rollout, advantage in zip(group.rollouts, advantages, strict=True):
-            inputs = collate([group.prompt], [rollout.completion.ids], pad_id=tiny.pad_id)
+            inputs = collate([prompt], [rollout.completion.ids], pad_id=tiny.pad_id)
             logprobs = completion_logprobs(tiny, inputs, SAMPLING.temperature).logprobs_BC[0]
             loss = loss - advantage.float() * ((logprobs - logprobs.detach()).exp()).mean() / 8
     loss.backward()

@@ -1,5 +1,6 @@
 """Artefacts: keyed by what they depend on, reused, gone on with, never half."""
 
+import functools
 import json
 import threading
 
@@ -7,7 +8,9 @@ import pytest
 
 from fires_exp.errors import StageError
 from fires_exp.stages import artefact
-from fires_exp.stages.artefact import code_hash, make
+from fires_exp.stages.artefact import code_hash
+
+make = functools.partial(artefact.make, together=False)
 
 
 def writer(text, log=None):

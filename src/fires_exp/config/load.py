@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -48,8 +50,10 @@ def load_config(tree: DictConfig | dict[str, Any]) -> Config:
 
 
 def write_yaml(config: Config, path: Path) -> None:
-    """The whole resolved tree; `load_yaml` gives the same `Config` back."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    """The whole resolved tree; `load_yaml` gives the same `Config` back. Several processes may write the same at once."""
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    temporary.replace(path)
 
 
 def load_yaml(path: Path) -> Config:

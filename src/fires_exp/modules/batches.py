@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from fires_exp.modules import ranks
+
 Item = TypeVar("Item")
 
 
@@ -22,21 +24,27 @@ def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None
 
 
 class WholePass(Generic[Item]):
-    """Yields every item as a batch of its own, from the first to the last, each time it is iterated: for validation."""
+    """Yields every item as a batch of its own, from the first to the last, each time it is iterated: for validation.
+
+    Of several ranks each gets its share, in equally many batches: one that has less ends with an empty one.
+    """
 
     def __init__(self, count: int, load: Callable[[int], Item]) -> None:
         self.count = count
         self.load = load
 
     def __len__(self) -> int:
-        return self.count
+        return -(-self.count // ranks.count())
 
     def __iter__(self) -> Iterator[list[Item]]:
-        return ([self.load(index)] for index in range(self.count))
+        own = ranks.share(range(self.count))
+        return ([self.load(index) for index in own[place : place + 1]] for place in range(len(self)))
 
 
 class StepLoader(Generic[Item]):
     """Yields one list of items a step; knows where it is, so that a killed run goes on in the middle of the data.
+
+    Of several ranks each gets its share of the step's items, which is empty where there are fewer items than ranks.
 
     All epochs are one pass of this loader: Lightning then shows the whole stage as one bar. Lightning saves `state_dict` with
     each checkpoint and gives it back before it iterates again.
@@ -54,7 +62,7 @@ class StepLoader(Generic[Item]):
         while self.steps_done < len(self.plan):
             indices = self.plan[self.steps_done]
             self.steps_done += 1
-            yield [self.load(index) for index in indices]
+            yield [self.load(index) for index in ranks.share(indices)]
         self.steps_done = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fires_exp.grpo.loss import Objective, grpo_loss, token_weights
 from fires_exp.metrics.collapse import first_collapse, signs_beyond
 from fires_exp.metrics.health import HealthMonitor
 from fires_exp.metrics.steps import rollout_metrics
+from fires_exp.modules import ranks
 from fires_exp.modules.training import AdapterModule, chunks
 from fires_exp.policy.logprobs import CompletionLogprobs, completion_logprobs, group_logprobs
 from fires_exp.policy.policy import Policy
@@ -82,7 +83,7 @@ class GrpoModule(AdapterModule):
 
     def training_step(self, batch: list[EncodedPrompt], batch_idx: int) -> None:
         started = time.perf_counter()
-        groups = collect_rollouts(
+        own = collect_rollouts(
             self.policy,
             batch,
             self.sampling,
@@ -92,14 +93,16 @@ class GrpoModule(AdapterModule):
             step=self.steps_done,
         )
         sampled = time.perf_counter()
-        rewards = score_groups(groups, self.reward)
+        # all ranks see the whole step, so that each knows the counts it divides by and all log and judge the same numbers
+        groups = ranks.joined([group.without_pictures() for group in own])
+        rewards = ranks.joined(score_groups(own, self.reward))
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
         for group, rewards_G in zip(groups, rewards_PG, strict=True):
             self.check_finite(rewards_G, "a reward", [group.example.id])
         advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
         metrics = rollout_metrics(groups, rewards, rewards_PG)
         metrics |= self.health.observe([(group.example, [one.parsed for one in group.rollouts]) for group in groups])
-        micro_batches = self._micro_batches(groups, advantages_PG)
+        micro_batches = self._micro_batches(own, groups, advantages_PG)
         names = [prompt.example.id for prompt in batch]
         rate = self.learning_rate
         for update in range(self.config.updates_per_rollout):
@@ -132,15 +135,17 @@ class GrpoModule(AdapterModule):
         super().on_load_checkpoint(checkpoint)
         self.health.restore(checkpoint["health"])
 
-    def _micro_batches(self, groups: Sequence[RolloutGroup], advantages_PG: Tensor) -> list[MicroBatch]:
-        """Each group's completions in pieces of `micro_batch_size`; weights are those of the whole batch of B = P·G."""
+    def _micro_batches(
+        self, own: Sequence[RolloutGroup], groups: Sequence[RolloutGroup], advantages_PG: Tensor
+    ) -> list[MicroBatch]:
+        """This rank's completions in pieces of `micro_batch_size` of a group; weights are those of the whole batch of B = P·G."""
         completions = [rollout.completion for group in groups for rollout in group.rollouts]
         mask_BC = lengths_mask([len(completion.ids) for completion in completions])
         weights_BC = token_weights(mask_BC, self.objective)
         sampled_BC = pad_sequence([completion.logprobs for completion in completions], batch_first=True)
         advantages_B = advantages_PG.flatten()
         micro_batches = []
-        for p, group in enumerate(groups):
+        for p, group in zip(ranks.share(range(len(groups))), own, strict=True):
             first = p * len(group.rollouts)
             for places in chunks(range(first, first + len(group.rollouts)), self.config.micro_batch_size):
                 rows = slice(places[0], places[-1] + 1)
@@ -168,8 +173,9 @@ class GrpoModule(AdapterModule):
 
     def _update(self, micro_batches: Sequence[MicroBatch], names: Sequence[str], *, first: bool) -> dict[str, float]:
         """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
-        batch_size = sum(len(micro.advantages_B) for micro in micro_batches)
-        tokens = float(sum(micro.mask_BC.sum() for micro in micro_batches))
+        batch_size, tokens = ranks.total(
+            sum(len(micro.advantages_B) for micro in micro_batches), sum(int(micro.mask_BC.sum()) for micro in micro_batches)
+        )
         sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0, "gap": 0.0}
         ratio_gap = 0.0
         for micro in micro_batches:
@@ -188,7 +194,7 @@ class GrpoModule(AdapterModule):
                 advantages_B=micro.advantages_B,
                 mask_BC=micro.mask_BC,
                 weights_BC=micro.weights_BC,
-                batch_size=batch_size,
+                batch_size=int(batch_size),
                 objective=self.objective,
             )
             self.check_finite(terms.loss, "the loss", names)
@@ -199,6 +205,8 @@ class GrpoModule(AdapterModule):
             sums["entropy"] += float(scored.entropy_BC.sum())
             sums["gap"] += float((scored.logprobs_BC.detach() - micro.sampled_logprobs_BC).abs().sum())
             ratio_gap = max(ratio_gap, float(terms.largest_ratio_gap))
+        sums = dict(zip(sums, ranks.total(*sums.values()), strict=True))
+        ratio_gap = max(ranks.gather(ratio_gap))
         if first and self.steps_done == 0:
             self._check_first_step(sums["kl"] / tokens)
         norm = self.optimizer_step_by_hand(names)

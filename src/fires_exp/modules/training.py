@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fires_exp.config.schema import LoraConfig, OptimizerConfig
 from fires_exp.errors import TrainingError
+from fires_exp.modules import ranks
 from fires_exp.policy.adapters import check_trainable
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import stream_seed
@@ -39,7 +40,8 @@ def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, sc
 class SteppedModule(pl.LightningModule):
     """Trained by hand-made optimiser steps, so that a killed run goes on with the numbers of an uninterrupted one.
 
-    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step_by_hand`.
+    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step_by_hand`. Of
+    several ranks each runs those of its share, its losses divided by the counts of the whole batch; the step adds gradients up.
     """
 
     def __init__(self, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
@@ -73,14 +75,16 @@ class SteppedModule(pl.LightningModule):
         return batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # dropout depends on the step alone, so that a run that goes on draws what an uninterrupted one draws
-        torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done))
+        # dropout depends on step and rank alone, so that a run that goes on draws what an uninterrupted one draws
+        torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done, ranks.rank()))
         self.train()
 
     def optimizer_step_by_hand(self, instances: Iterable[str]) -> float:
-        """Clip, step, and return the gradient's norm before clipping. Raises `TrainingError` where it is not finite."""
+        """Add up over the ranks, clip, step, and return the gradient's norm before clipping. Raises `TrainingError` where it is
+        not finite."""
         optimizer = self.optimizers()
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        ranks.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
         self.check_finite(norm, "the gradient", instances)
         self.had_gradient |= float(norm) > 0

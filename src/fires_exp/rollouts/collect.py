@@ -23,7 +23,10 @@ def collect_rollouts(
     seed: int,
     step: int,
 ) -> list[RolloutGroup]:
-    """P groups of G completions. What a prompt gets depends on the policy, the seed, the step and the prompt alone."""
+    """P groups of G completions, none for no prompts. What a prompt gets depends on the policy, the seed, the step and the
+    prompt alone."""
+    if not prompts:
+        return []
     seeds = [[stream_seed(seed, step, prompt.example.id, place) for place in range(num_generations)] for prompt in prompts]
     completions_PG = sample_completions(policy, prompts, sampling, seeds)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fires_exp.data.records import SupportExample
 from fires_exp.policy.sampling import Completion
@@ -32,9 +32,15 @@ class RolloutGroup:
     def example(self) -> SupportExample:
         return self.prompt.example
 
+    def without_pictures(self) -> RolloutGroup:
+        """The same for a reader of texts and ids: patches of frames are most of a group's bytes."""
+        return replace(self, prompt=replace(self.prompt, pixel_values=self.prompt.pixel_values[:0]))
+
 
 def score_groups(groups: Sequence[RolloutGroup], reward: CompletionReward) -> list[tuple[RewardBreakdown, ...]]:
     """Eq. 5 for every completion of every group, against the group's own reference; all are scored in one batch."""
+    if not groups:
+        return []
     answers = [(rollout.parsed, group.example) for group in groups for rollout in group.rollouts]
     scored = iter(reward.score(answers))
     return [tuple(itertools.islice(scored, len(group.rollouts))) for group in groups]

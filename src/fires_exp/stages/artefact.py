@@ -15,18 +15,21 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock
 
 from fires_exp.errors import StageError
+from fires_exp.modules import ranks
 
 log = logging.getLogger("fires_exp.stages")
 
+DONE = "done.json"
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -41,35 +44,52 @@ class Artefact:
     seconds: float
 
 
-def make(artifacts: Path, stage: str, depends_on: Mapping[str, Any], build: Callable[[Path], None]) -> Artefact:
-    """The artefact of a stage, built by `build(folder)` unless it is there.
+def make(
+    artifacts: Path, stage: str, depends_on: Mapping[str, Any], build: Callable[[Path], None], *, together: bool
+) -> Artefact:
+    """The artefact of a stage, built by `build(folder)` unless it is there: of several ranks by all `together`, else by the first
+    while the others wait.
 
     Two runs that want the same artefact at the same time build it once: the second waits. Raises `StageError` where a finished
     folder's files are not what was written.
     """
     text = json.dumps(depends_on, sort_keys=True, indent=2)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    ranks.check_same(f"what {stage} depends on", key)
     folder = artifacts / stage / key
+    if not ranks.is_first():
+        if ranks.from_first(False):
+            build(folder)
+        return ranks.from_first(cast(Artefact, None))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(artifacts / stage / f"{key}.lock")
     if lock_is_taken(lock):
         log.info("%s %s is being made by another run; waiting for it", stage, key)
     with lock:
-        done = folder / "done.json"
-        if done.is_file():
-            seconds = _check(folder, json.loads(done.read_text()))
-            log.info("%s: reusing %s", stage, folder)
-            return Artefact(stage=stage, key=key, folder=folder, reused=True, seconds=seconds)
-        log.info("%s: making %s", stage, folder)
-        write_atomically(folder / "depends_on.json", text + "\n")
-        started = time.perf_counter()
+        ready = (folder / DONE).is_file()
+        ranks.from_first(together and not ready)
+        return ranks.from_first(_reuse(folder) if ready else _build(folder, text, build, together=together))
+
+
+def _reuse(folder: Path) -> Artefact:
+    seconds = _check(folder, json.loads((folder / DONE).read_text()))
+    log.info("%s: reusing %s", folder.parent.name, folder)
+    return Artefact(stage=folder.parent.name, key=folder.name, folder=folder, reused=True, seconds=seconds)
+
+
+def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, together: bool) -> Artefact:
+    stage = folder.parent.name
+    log.info("%s: making %s", stage, folder)
+    write_atomically(folder / "depends_on.json", depends_on + "\n")
+    started = time.perf_counter()
+    with nullcontext() if together else ranks.alone():
         build(folder)
-        seconds = time.perf_counter() - started
-        files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-        facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
-        write_atomically(done, json.dumps(facts, indent=2) + "\n")
-        log.info("%s: done in %.0f s", stage, seconds)
-        return Artefact(stage=stage, key=key, folder=folder, reused=False, seconds=seconds)
+    seconds = time.perf_counter() - started
+    files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
+    write_atomically(folder / DONE, json.dumps(facts, indent=2) + "\n")
+    log.info("%s: done in %.0f s", stage, seconds)
+    return Artefact(stage=stage, key=folder.name, folder=folder, reused=False, seconds=seconds)
 
 
 def lock_is_taken(lock: FileLock) -> bool:

@@ -16,11 +16,13 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from fires_exp.config.schema import Config, GrpoConfig, SftConfig
 from fires_exp.errors import ConfigError, TrainingError
+from fires_exp.modules import ranks
 from fires_exp.modules.batches import StepLoader, WholePass, step_plan
 from fires_exp.modules.training import AdapterModule, SteppedModule
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.stages.artefact import whole_lines, write_atomically
+from fires_exp.stages.strategies import strategy_for
 
 log = logging.getLogger("fires_exp.stages")
 
@@ -79,8 +81,9 @@ class AtomicCheckpoint(Callback):
             self.due = False
             temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
             try:
-                trainer.save_checkpoint(temporary)
-                temporary.replace(self.folder / CHECKPOINT)
+                trainer.save_checkpoint(temporary)  # all ranks meet there, the first one writes
+                if ranks.is_first():
+                    temporary.replace(self.folder / CHECKPOINT)
             finally:
                 temporary.unlink(missing_ok=True)  # half of it, where the disk is full
 
@@ -132,6 +135,7 @@ def fit(
     device = module.policy.device
     frozen_before = parameters_hash(module.policy, trainable=False)
     adapter_before = parameters_hash(module.policy, trainable=True)
+    ranks.check_same(f"the weights that {stage} starts from", f"{frozen_before[:12]}/{adapter_before[:12]}")
     take_steps(
         module,
         loader,
@@ -146,6 +150,7 @@ def fit(
     if module.stopped_early:
         return
     adapter_after = parameters_hash(module.policy, trainable=True)
+    ranks.check_same(f"the adapter that {stage} trained", adapter_after[:12])
     if parameters_hash(module.policy, trainable=False) != frozen_before:
         raise TrainingError(f"{stage} changed weights that it must not change: a defect in the set-up")
     if not module.had_gradient:
@@ -154,6 +159,9 @@ def fit(
         raise TrainingError(
             f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
         )
+    module.policy.to(device)  # Lightning leaves it on the CPU
+    if not ranks.is_first():
+        return
     save_adapter(module.policy, folder / ADAPTER)
     facts = {
         "steps": len(loader),
@@ -163,7 +171,6 @@ def fit(
     }
     write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    module.policy.to(device)  # Lightning leaves it on the CPU
 
 
 def take_steps(
@@ -181,20 +188,23 @@ def take_steps(
     """The loader's steps, to the last or until the module stops early, going on from the folder's last checkpoint if there is
     one; the checkpoint stays there."""
     checkpoint = folder / CHECKPOINT
-    steps_done = checkpointed_steps(folder)
+    steps_done = ranks.from_first(checkpointed_steps(folder) if ranks.is_first() else 0)
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
-    loggers = build_loggers(config, folder, run_folder, stage, steps_done)
+    loggers = build_loggers(config, folder, run_folder, stage, steps_done) if ranks.is_first() else []
     callbacks: list[Callback] = [AtomicCheckpoint(folder, checkpoint_every_steps)]
     if config.trainer.progress:
         callbacks.append(StageBar(stage))
     validating = validation is not None and validate_every_steps is not None
+    together = ranks.count() > 1
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
+        devices=config.trainer.devices if together else 1,
+        num_nodes=config.trainer.num_nodes if together else 1,
+        strategy=strategy_for(together=together),
         deterministic="warn" if config.trainer.deterministic else False,
         max_epochs=1,
-        logger=loggers,
+        logger=loggers or False,
         callbacks=callbacks,
         log_every_n_steps=1,
         enable_checkpointing=False,
@@ -218,6 +228,7 @@ def take_steps(
         raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
         _close(loggers)
+    ranks.meet()  # so that all read the same metrics.jsonl
     if not module.stopped_early and module.steps_done != len(loader):
         raise KeyboardInterrupt
 

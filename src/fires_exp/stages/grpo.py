@@ -11,6 +11,7 @@ from typing import Any
 from fires_exp.config.schema import HealthConfig
 from fires_exp.errors import CollapseError
 from fires_exp.metrics.collapse import first_collapse
+from fires_exp.modules import ranks
 from fires_exp.modules.batches import StepLoader
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.rewards.total import Reward, RewardBreakdown
@@ -46,8 +47,8 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         "scorer": scorer.identity if scorer and rewarded else None,
         "health": health,
         "code": code_hash(
-            *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/training.py", "modules/grpo.py",
-            "metrics/steps.py", "metrics/health.py", "stages/grpo.py", "stages/fit.py",
+            *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/ranks.py", "modules/training.py",
+            "modules/grpo.py", "metrics/steps.py", "metrics/health.py", "stages/grpo.py", "stages/fit.py", "stages/strategies.py",
         ),
     }  # fmt: skip
 
@@ -57,8 +58,10 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         fresh_adapter(policy, config, work.config.seed)
         encode = work.encode(policy.processor, work.dataset, examples)
         plan = training_plan(config, len(examples), work.config.seed)
-        keep_steps(folder / COMPLETIONS, checkpointed_steps(folder))
+        if ranks.is_first():
+            keep_steps(folder / COMPLETIONS, checkpointed_steps(folder))
 
+        @ranks.first_only
         def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
             rows = completion_rows(step, groups, rewards)
             _append_rows(folder / COMPLETIONS, rows)
@@ -86,7 +89,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         )
         check_health(folder, work.config.health)
 
-    artefact = work.make("grpo", depends_on, build)
+    artefact = work.make("grpo", depends_on, build, together=True)
     check_health(artefact.folder, work.config.health)
     return artefact
 

@@ -22,6 +22,7 @@ from fires_exp.config.schema import Config
 from fires_exp.errors import CollapseError
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
+from fires_exp.modules import ranks
 from fires_exp.report.figures import stacked_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
@@ -48,11 +49,15 @@ SHARES = "aspect_shares.svg"
 
 
 def run_recipe(config: Config, run_folder: Path) -> None:
-    """Run the recipe's stages, reuse those that are there, write the run folder."""
+    """Run the recipe's stages, reuse those that are there, write the run folder. Of several ranks all train and answer; the rest
+    is the first one's."""
     with exhaustion_told(config, ""):
+        work = Workspace(config, run_folder)
+        if not ranks.is_first():
+            _run(work, run_folder)
+            return
         _clear(run_folder)
         record = RunRecord.start(run_folder, config)
-        work = Workspace(config, run_folder)
         try:
             with exhaustion_told(config, ""):
                 _check_before_start(config)
@@ -86,24 +91,23 @@ def _check_before_start(config: Config) -> None:
 
 def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
-    if "score" in stages:
-        print(evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json()))
+    first = ranks.is_first()
+    if first and "score" not in stages:
+        _write_bad_rows(work, run_folder)
+        if "inspect" in stages:
+            print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
+    thinking = work.plan.thinks and bool({"synthesise", "sft"} & set(stages))
+    if "score" in stages or not work.config.rival.sends or (thinking and not work.config.teacher.sends):
+        if first:
+            with ranks.alone():
+                print(_told_without_policies(work, run_folder))
         return
     thoughts = sft = grpo = scorer = None
-    _write_bad_rows(work, run_folder)
-    if "inspect" in stages:
-        print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
-    if not work.config.rival.sends:
-        print(rehearse_rival(work))
-        return
-    thinking = work.plan.thinks and bool({"synthesise", "sft"} & set(stages))
-    if thinking and not work.config.teacher.sends:
-        print(rehearse_thoughts(work))
-        return
     if "train_epitome" in stages:
         epitome = make_scorer(work)
-        copy_pictures(epitome, run_folder)
-        print(skill_report(epitome.folder))
+        if first:
+            copy_pictures(epitome, run_folder)
+            print(skill_report(epitome.folder))
         log.info("reward.support_skill.scorer=%s", epitome.folder)
     if _needs_scorer(work.config):
         scorer = support_scorer(work)  # before anything is trained: what is wrong with it shows at once
@@ -112,8 +116,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
         _keep_thoughts(work, run_folder, thoughts)
     if "sft" in stages:
         sft = make_sft(work, thoughts)
-        _say_canary(sft)
-        shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
+        _say_canary(sft, run_folder)
     if "grpo" in stages:
         try:
             grpo = make_grpo(work, sft, scorer)
@@ -127,9 +130,17 @@ def _run(work: Workspace, run_folder: Path) -> None:
             policy: _predict(work, run_folder, policy, [adapter for adapter in adapters.get(policy, []) if adapter is not None])
             for policy in work.config.recipe.policies
         }
-        table = evaluate(work, predictions, scorer.scorer if scorer else None)
-        _write_table(work, run_folder, table, thoughts, scorer)
-        print(evaluation_text(table.as_json()))
+        if first:
+            table = evaluate(work, predictions, scorer.scorer if scorer else None)
+            _write_table(work, run_folder, table, thoughts, scorer)
+            print(evaluation_text(table.as_json()))
+
+
+def _told_without_policies(work: Workspace, run_folder: Path) -> str:
+    """What is said where files are scored, or where questions to a service are only rehearsed."""
+    if "score" in work.config.recipe.stages:
+        return evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json())
+    return rehearse_thoughts(work) if work.config.rival.sends else rehearse_rival(work)
 
 
 def _needs_scorer(config: Config) -> bool:
@@ -138,6 +149,7 @@ def _needs_scorer(config: Config) -> bool:
     return rewarded or measured
 
 
+@ranks.first_only
 def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> None:
     """The bank, what has no thought, and Figure 3 of it; a run that does no more prints the figure's numbers."""
     shutil.copyfile(thoughts.folder / BANK, run_folder / BANK)
@@ -153,8 +165,9 @@ def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> Non
 def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:
     log.info("answering as %s", policy)
     predictions = make_rival_predictions(work) if policy == RIVAL else make_predictions(work, adapters)
-    (run_folder / "predictions").mkdir(exist_ok=True)
-    shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
+    if ranks.is_first():
+        (run_folder / "predictions").mkdir(exist_ok=True)
+        shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
     return predictions
 
 
@@ -180,6 +193,7 @@ def _write_table(
     write_atomically(run_folder / "metrics.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
+@ranks.first_only
 def _show_training(run_folder: Path, sft: Artefact | None, grpo: Path | None) -> None:
     """The stages' metrics.jsonl one after the other, each line with its stage, and GRPO's samples; of reused stages too."""
     folders = {"sft": sft.folder if sft else None, "grpo": grpo}
@@ -191,7 +205,9 @@ def _show_training(run_folder: Path, sft: Artefact | None, grpo: Path | None) ->
         shutil.copyfile(grpo / COMPLETIONS, run_folder / COMPLETIONS)
 
 
-def _say_canary(sft: Artefact) -> None:
+@ranks.first_only
+def _say_canary(sft: Artefact, run_folder: Path) -> None:
+    shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     facts = json.loads((sft.folder / FACTS).read_text())
     log.info("sft trained %s parameters in %d steps", f"{facts['trainable_parameters']:,}", facts["steps"])
     canary = json.loads((sft.folder / CANARY).read_text())

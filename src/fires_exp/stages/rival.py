@@ -55,7 +55,7 @@ def make_rival_predictions(work: Workspace) -> Artefact:
         rows = [_row(work, example, answers[example.id]) for example in examples]
         write_atomically(folder / PREDICTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
-    return work.make("predictions", depends_on, build)
+    return work.make("predictions", depends_on, build, together=False)
 
 
 def rehearse_rival(work: Workspace) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import StageError
+from fires_exp.modules import ranks
 from fires_exp.modules.batches import StepLoader, WholePass
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
@@ -41,7 +42,14 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         "thoughts": thoughts.key if thoughts else None,
         "sft": settings,
         "code": code_hash(
-            *MODEL_CODE, "modules/batches.py", "modules/training.py", "modules/sft.py", "stages/sft.py", "stages/fit.py"
+            *MODEL_CODE,
+            "modules/batches.py",
+            "modules/ranks.py",
+            "modules/training.py",
+            "modules/sft.py",
+            "stages/sft.py",
+            "stages/fit.py",
+            "stages/strategies.py",
         ),
     }
 
@@ -75,10 +83,11 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
             validation=WholePass(len(checked), lambda index: item(checked[index])) if checked else None,
             validate_every_steps=config.validate_every_steps,
         )
-        canary = picture_canary(policy, learned, encode, completion)
-        write_atomically(folder / CANARY, json.dumps(canary) + "\n")
+        if ranks.is_first():
+            canary = picture_canary(policy, learned, encode, completion)
+            write_atomically(folder / CANARY, json.dumps(canary) + "\n")
 
-    return work.make("sft", depends_on, build)
+    return work.make("sft", depends_on, build, together=True)
 
 
 def _with_thoughts(examples: tuple[SupportExample, ...], bank: Mapping[str, BankedThought]) -> tuple[SupportExample, ...]:

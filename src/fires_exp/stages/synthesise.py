@@ -64,7 +64,7 @@ def thoughts_for(work: Workspace, examples: Sequence[SupportExample]) -> Artefac
             raise StageError(f"not one of {len(examples)} thoughts will do; {folder / SET_ASIDE} says what is wrong with each")
         write_bank(folder / BANK, [thoughts[example.id] for example in examples if example.id in thoughts])
 
-    return work.make("thoughts", _depends_on(work, examples), build)
+    return work.make("thoughts", _depends_on(work, examples), build, together=False)
 
 
 def rehearse_thoughts(work: Workspace) -> str:

@@ -62,14 +62,14 @@ def make_scorer(work: Workspace) -> Artefact:
         "code": code_hash(
             "data/support_pairs.py", "data/csv_table.py", "scores/encoder.py", "scores/epitome", "metrics/classification.py",
             "modules/batches.py", "modules/training.py", "modules/epitome.py", "modules/labelled_pairs.py",
-            "stages/train_epitome.py", "stages/fit.py",
+            "stages/train_epitome.py", "stages/fit.py", "stages/strategies.py",
         ),
     }  # fmt: skip
 
     def build(folder: Path) -> None:
         _build(work, pairs, folder)
 
-    return work.make("epitome", depends_on, build)
+    return work.make("epitome", depends_on, build, together=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

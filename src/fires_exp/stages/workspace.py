@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fires_exp.config.schema import Config, DatasetConfig
+from fires_exp.config.schema import Config, DatasetConfig, TrainerConfig
 from fires_exp.data.frames import FrameReader
 from fires_exp.data.read import Dataset, content_hash, read_dataset
 from fires_exp.data.records import Split, SupportExample
@@ -31,6 +32,19 @@ log = logging.getLogger("fires_exp.stages")
 MODEL_CODE = ("data", "thinking", "prompts", "policy")
 
 
+def chosen_device(trainer: TrainerConfig) -> torch.device:
+    """This process's device. Raises `ConfigError` where there are too few."""
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu, but torch sees no GPU here: choose trainer=cpu, or trainer.accelerator=cpu")
+    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if trainer.devices > torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={trainer.devices}, but torch sees {torch.cuda.device_count()} here: write fewer")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if trainer.strategy != "single" else 0)
+    torch.cuda.set_device(device)
+    return device
+
+
 class Workspace:
     """Everything is read when it is first asked for."""
 
@@ -47,10 +61,7 @@ class Workspace:
 
     @cached_property
     def device(self) -> torch.device:
-        wanted = self.config.trainer.accelerator
-        if wanted == "gpu" and not torch.cuda.is_available():
-            raise ConfigError("trainer.accelerator=gpu, but torch sees no GPU here: choose trainer=cpu")
-        return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+        return chosen_device(self.config.trainer)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -108,10 +119,10 @@ class Workspace:
         """A function from a completion's text to its ids."""
         return PromptEncoder(policy.processor, self.plan, self.config.prompt.max_tokens).completion_ids
 
-    def make(self, stage: str, depends_on: dict[str, Any], build: Callable[[Path], None]) -> Artefact:
+    def make(self, stage: str, depends_on: dict[str, Any], build: Callable[[Path], None], *, together: bool) -> Artefact:
         """`artefact.make` in this run's artefacts, remembered for `run.json`."""
         with exhaustion_told(self.config, stage):
-            artefact = make(self.artifacts, stage, depends_on, build)
+            artefact = make(self.artifacts, stage, depends_on, build, together=together)
         self.made.append(artefact)
         return artefact
 

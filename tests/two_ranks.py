@@ -1,0 +1,165 @@
+"""Training in several processes of this machine, for tests to compare with training in one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.multiprocessing
+from hydra import compose, initialize_config_module
+from making import FLEXIBLE, SAMPLING, face, make_example
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from fires_exp.config.load import load_config, register_schema
+from fires_exp.errors import RankError
+from fires_exp.modules import ranks
+from fires_exp.modules.batches import StepLoader
+from fires_exp.modules.grpo import GrpoModule
+from fires_exp.modules.sft import SftItem, SftModule
+from fires_exp.policy.backbone import build_policy
+from fires_exp.prompts.processor import PromptEncoder
+from fires_exp.rewards.total import RewardBreakdown
+from fires_exp.stages.fit import fresh_adapter
+from fires_exp.stages.strategies import strategy_for
+from fires_exp.thinking.aspects import ThinkingPlan
+
+# a step that two ranks share evenly, one where they can't, one with less than an instance a rank
+PLAN = [[0, 1, 2, 3], [4, 0, 2], [1]]
+HISTORIES = [
+    (["It is too much."], [[face("red")]]),
+    (["Hi.", "Hello.", "I lost my job and my flat."], [[], [], []]),
+    (["Why me?"], [[face("blue")]]),
+    (["Nobody calls."], [[]]),
+    (["I can't sleep."], [[]]),
+]
+TEXTS = ["Tell me.", "I am sorry to hear it. What happened then, and who was there?", "I see.", "Go on, please.", "And now?"]
+
+
+class VowelReward:
+    """The share of vowels, which a random model earns a little of."""
+
+    def score(self, answers):
+        shares = [sum(letter in "aeiou" for letter in one.response) / max(1, len(one.response)) for one, _ in answers]
+        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None) for share in shares]
+
+
+class Recorder(pl.loggers.logger.DummyLogger):
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append({name: float(value) for name, value in metrics.items() if not name.startswith("speed/")})
+
+
+def in_ranks(count, function, *args):
+    """`function(*args)` in `count` processes that know each other; it must be importable by its name."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    torch.multiprocessing.spawn(_enter, args=(count, port, function, args), nprocs=count)
+
+
+def _enter(rank, count, port, function, args):
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in told.items()})
+    torch.set_num_threads(1)
+    ranks.connect(rank, count, torch.device("cpu"))
+    try:
+        function(*args)
+    finally:
+        ranks.disconnect()
+
+
+def train_all(runs, cache, folder):
+    """Train once for each name and its overrides; what came of it goes to `<name>-<ranks>-<rank>.pt`."""
+    if ranks.count() > 1:
+        check_meetings()
+    for name, overrides in runs.items():
+        torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{ranks.count()}-{ranks.rank()}.pt")
+
+
+def train(stage, cache, overrides):
+    """Three steps: what each optimiser step was given, what was logged and sampled, the adapter."""
+    register_schema()
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        config = load_config(compose("config", overrides=["backbone=tiny", "sft=smoke", "grpo=smoke", *overrides]))
+    settings = getattr(config, stage)
+    policy = build_policy(config.backbone, cache, torch.device("cpu"))
+    fresh_adapter(policy, settings, seed=0)
+    encoder = PromptEncoder(policy.processor, FLEXIBLE, max_tokens=1000)
+    turns = [
+        ["It is too much."],
+        ["Hi.", "Hello.", "I lost my job and my flat."],
+        ["Why me?"],
+        ["Nobody calls."],
+        ["I can't sleep."],
+    ]
+    frames = [[[face("red")]], [[], [], []], [[face("blue")]], [[]], [[]]]
+    prompts = [
+        encoder.encode(make_example(f"e{place}", said), seen)
+        for place, (said, seen) in enumerate(zip(turns, frames, strict=True))
+    ]
+    sampled, gradients, recorder = [], [], Recorder()
+    if stage == "sft":
+        module = SftModule(policy, settings, total_updates=len(PLAN), seed=42)
+        items = [
+            SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text))
+            for prompt, text in zip(prompts, TEXTS, strict=True)
+        ]
+    else:
+        items = prompts
+        module = GrpoModule(
+            policy,
+            settings,
+            replace(SAMPLING, max_new_tokens=8),
+            config.health,
+            VowelReward(),
+            ThinkingPlan(kind="none", aspects=()),
+            total_updates=len(PLAN) * settings.updates_per_rollout,
+            seed=42,
+            show_completions=lambda step, groups, rewards: sampled.append(
+                [
+                    (group.example.id, one.completion.text, reward.total)
+                    for group, given in zip(groups, rewards, strict=True)
+                    for one, reward in zip(group.rollouts, given, strict=True)
+                ]
+            ),
+        )
+
+    def look(optimizer, *args):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients.append([torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters])
+
+    hook = register_optimizer_step_pre_hook(look)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=ranks.count(),
+        strategy=strategy_for(together=ranks.count() > 1),
+        max_epochs=1,
+        logger=recorder,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, StepLoader(PLAN, lambda index: items[index]))
+    hook.remove()
+    weights = {name: value.detach().clone() for name, value in policy.named_parameters() if value.requires_grad}
+    return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights}
+
+
+def check_meetings():
+    """Each meeting of `ranks`, asserted in both of two processes."""
+    with pytest.raises(RankError, match="do not agree about the seed: 40, 41"):
+        ranks.check_same("the seed", 40 + ranks.rank())
+    with ranks.alone():
+        assert (ranks.count(), ranks.gather("x")) == (1, ["x"])
+    assert ranks.joined(range(ranks.rank() + 1)) == [0, 0, 1]
+    assert ranks.from_first("first" if ranks.is_first() else "other") == "first"

@@ -22,7 +22,7 @@ from step_task import PLAN, RawPrompt, StepTask, build_backbone, prompts_of_roun
 import fires_exp.modules.grpo
 from fires_exp.data.records import SupportExample
 from fires_exp.modules.grpo import GrpoModule
-from fires_exp.policy.adapters import add_adapter, save_activation_memory
+from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, PromptEncoder
 from fires_exp.rewards.total import RewardBreakdown
@@ -84,8 +84,6 @@ def build(task: StepTask) -> Policy:
     policy = build_backbone(task)
     policy.suppressed_V[policy.eos_id] = True
     add_adapter(policy, task.grpo.lora, task.seed)
-    if task.checkpointing:
-        save_activation_memory(policy)
     return policy
 
 

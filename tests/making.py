@@ -12,7 +12,7 @@ from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 
 FLEXIBLE = ThinkingPlan(kind="flexible", aspects=tuple(Aspect))
 TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-SAMPLING = SamplingConfig(temperature=0.9, top_p=1.0, max_new_tokens=10)
+SAMPLING = SamplingConfig(temperature=0.9, top_p=1.0, max_new_tokens=10, engine="native")
 
 
 def face(colour, size=112):

@@ -183,8 +183,8 @@ def test_from_rollouts_with_pictures_to_the_gradient_of_every_adapter_weight(mak
     scored, references = [], []
     for prompt, group in zip(prompts, completions, strict=True):
         with tiny.as_reference():
-            references.append(group_logprobs(tiny, prompt, group, 0.7).logprobs_BC)
-        scored.append(group_logprobs(tiny, prompt, group, 0.7).logprobs_BC)
+            references.append(group_logprobs(tiny, prompt, group, 0.7, recompute=False).logprobs_BC)
+        scored.append(group_logprobs(tiny, prompt, group, 0.7, recompute=False).logprobs_BC)
     mask = inputs["completion_mask"].bool()
     width = mask.shape[1]
     logprobs, ref = (

@@ -49,6 +49,8 @@ GRPO = GrpoConfig(
     batch_size=2,
     micro_batch_size=3,
     gradient_checkpointing=False,
+    scoring="native",
+    skip_tied_groups=True,
     checkpoint_every_steps=1,
     log_completions_every_steps=1,
     lora=LORA,
@@ -333,3 +335,46 @@ def test_learning_rate_rises_in_the_warm_up_and_decays():
 def test_the_plan_of_a_thought_is_what_the_parser_expects():
     assert FLEXIBLE.thinks
     assert not PLAIN.thinks
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_native_passes_and_stock_ones_train_alike(tiny_config, cache, prompts, beta):
+    found = []
+    for engine in ("native", "transformers"):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        config = replace(GRPO, beta=beta, scoring=engine)
+        module = grpo_module(policy, VowelReward(), config, sampling=replace(SAMPLING, engine=engine), updates=2)
+        rows = fit(module, [prompts] * 2)
+        found.append(
+            (rows, {name: parameter.clone() for name, parameter in policy.named_parameters() if parameter.requires_grad})
+        )
+    (ours, our_weights), (stock, stock_weights) = found
+    for one, other in zip(ours, stock, strict=True):
+        for name in ("reward/total", "grpo/loss", "grpo/entropy", "grpo/grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
+    for name, weight in our_weights.items():
+        torch.testing.assert_close(weight, stock_weights[name], atol=1e-4, rtol=1e-3)
+
+
+def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, prompts, monkeypatch):
+    """One group of two ties, then both do: the optimiser's momentum moves the adapter all the same."""
+
+    class SometimesEqual(VowelReward):
+        def score(self, answers):
+            scored = super().score(answers)
+            self.calls = getattr(self, "calls", 0) + 1
+            equal = RewardBreakdown(total=0.5, format=1.0, consistency=0.5, support_skill=None)
+            pairs = zip(scored, answers, strict=True)
+            return [equal if self.calls > 1 or example.id == "one" else one for one, (_, example) in pairs]
+
+    found, passes = [], []
+    for skip in (True, False):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, SometimesEqual(), replace(GRPO, beta=0.0, skip_tied_groups=skip), updates=2)
+        backward = []
+        monkeypatch.setattr(module, "manual_backward", lambda loss, seen=backward: (seen.append(loss), loss.backward()))
+        fit(module, [prompts] * 2)
+        passes.append(len(backward))
+        found.append(parameters_hash(policy, trainable=True))
+    assert found[0] == found[1]
+    assert passes[0] < passes[1]

@@ -108,7 +108,7 @@ def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_s
         for shared in (True, False):
             tiny.zero_grad()
             if shared:
-                scored = group_logprobs(tiny, prompt, completions, 0.7)
+                scored = group_logprobs(tiny, prompt, completions, 0.7, recompute=False)
             else:
                 scored = completion_logprobs(tiny, collate([prompt] * 4, completions, pad_id=tiny.pad_id), 0.7)
             (scored.logprobs_BC * weights).sum().backward()
@@ -125,7 +125,7 @@ def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_s
 
 def test_one_token_completions_need_no_second_pass(tiny, prompts, encoder):
     one = [encoder.completion_ids("Hi.")[:1]]
-    shared = group_logprobs(tiny, prompts[1], one, 1.0).logprobs_BC
+    shared = group_logprobs(tiny, prompts[1], one, 1.0, recompute=False).logprobs_BC
     torch.testing.assert_close(shared[0], logprobs_of(tiny, [prompts[1]], one)[0], atol=1e-5, rtol=0)
 
 

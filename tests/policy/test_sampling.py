@@ -36,8 +36,9 @@ def test_completions_of_a_group_differ_and_follow_the_seed(tiny, prompts):
     assert texts != [[completion.text for completion in group] for group in sample(tiny, prompts, seed=1)]
 
 
-def test_greedy_takes_the_most_probable_token(tiny, prompts):
-    greedy = replace(SAMPLING, temperature=0.0)
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_greedy_takes_the_most_probable_token(tiny, prompts, engine):
+    greedy = replace(SAMPLING, temperature=0.0, engine=engine)
     (first, second), _ = sample(tiny, prompts, greedy, generations=2)
     assert first.ids.tolist() == second.ids.tolist()
     expected = tiny.qwen.generate(
@@ -58,18 +59,19 @@ def test_a_completion_is_cut_off_at_the_limit_and_says_so(tiny, prompts):
     assert completion.finish_reason == ("stop" if completion.ids[-1] == tiny.eos_id else "length")
 
 
-def test_rows_that_finish_leave_and_the_others_go_on_unchanged(tiny, prompts):
-    """The end-of-turn token is made likely, so that rows end at different steps."""
-    bias = torch.zeros_like(tiny.suppressed_V, dtype=torch.float32)
-    bias[tiny.eos_id] = 4.5
-    tiny.qwen.lm_head.register_forward_hook(lambda module, inputs, logits: logits + bias)
-    groups = sample(tiny, prompts, replace(SAMPLING, max_new_tokens=24), generations=8)
+@pytest.mark.parametrize("engine", ["native", "transformers"])
+def test_rows_that_finish_leave_and_the_others_go_on_unchanged(tiny, prompts, engine):
+    """All but eight tokens are suppressed, so that one in eight ends a turn and rows end at different steps."""
+    tiny.suppressed_V[:] = True
+    tiny.suppressed_V[[tiny.eos_id, *range(100, 107)]] = False
+    config = replace(SAMPLING, max_new_tokens=24, engine=engine)
+    groups = sample(tiny, prompts, config, generations=8)
     lengths = {len(completion.ids) for group in groups for completion in group}
-    assert len(lengths) > 3
+    assert len(lengths) > 5
     for prompt, group in zip(prompts, groups, strict=True):
         for place, completion in enumerate(group):
             seeds = [[stream_seed(0, prompt.example.id, place)]]
-            ((alone,),) = sample_completions(tiny, [prompt], replace(SAMPLING, max_new_tokens=24), seeds)
+            ((alone,),) = sample_completions(tiny, [prompt], config, seeds)
             assert alone.ids.tolist() == completion.ids.tolist()
             assert (completion.ids[:-1] != tiny.eos_id).all()
 

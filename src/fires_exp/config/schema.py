@@ -329,9 +329,11 @@ class GrpoConfig:
     max_steps: int | None = leaf("stop after so many rollouts; null runs all epochs")
     batch_size: int = leaf("prompts a step (G times as many completions)")
     micro_batch_size: int = leaf("completions a forward and backward pass, all of one prompt, which is read once for them")
-    gradient_checkpointing: bool = leaf(
-        "recompute activations in the backward pass to save memory; prompts are then read G times"
+    gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
+    scoring: str = leaf(
+        "native: a prompt and its completions in one pass; transformers: each with its prompt, by the stock model"
     )
+    skip_tied_groups: bool = leaf("with beta 0, no backward pass for a group whose rewards tie: its gradient is zero")
     checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
     log_completions_every_steps: int = leaf(
         "write the step's completions with their rewards to completions.jsonl and the loggers every so many steps"
@@ -343,6 +345,7 @@ class GrpoConfig:
         _one_of("grpo.advantage_std", self.advantage_std, ("population", "sample", "none"))
         _one_of("grpo.ratio_level", self.ratio_level, ("token", "sequence"))
         _one_of("grpo.aggregation", self.aggregation, ("sequence_mean", "token_mean", "constant"))
+        _one_of("grpo.scoring", self.scoring, ("native", "transformers"))
         _check(self.num_generations >= 2, f"grpo.num_generations={self.num_generations}: a group needs at least 2")
         _check(self.beta >= 0, f"grpo.beta={self.beta}: write 0 or more")
         _check(self.updates_per_rollout >= 1, f"grpo.updates_per_rollout={self.updates_per_rollout}: write at least 1")
@@ -479,8 +482,12 @@ class SamplingConfig:
     temperature: float = leaf("logits are divided by this before sampling, and in scoring too; 0 is greedy (prediction only)")
     top_p: float = leaf("sample from the smallest set of tokens with this much probability")
     max_new_tokens: int = leaf("longest completion, in tokens; a longer one is cut off and marked truncated")
+    engine: str = leaf(
+        "native: a prompt's keys and values are held once for its completions; transformers: the stock model, to compare with"
+    )
 
     def __post_init__(self) -> None:
+        _one_of("engine", self.engine, ("native", "transformers"))
         _check(self.temperature >= 0, f"temperature={self.temperature}: write 0 (greedy) or more")
         _check(0 < self.top_p <= 1, f"top_p={self.top_p}: write a share above 0, up to 1")
         _check(self.max_new_tokens >= 1, f"max_new_tokens={self.max_new_tokens}: write at least 1")

@@ -85,7 +85,7 @@ class GrpoModule(AdapterModule):
         started = time.perf_counter()
         own = collect_rollouts(
             self.policy,
-            batch,
+            [self.policy.look(prompt) for prompt in batch],
             self.sampling,
             self.plan,
             num_generations=self.config.num_generations,
@@ -163,13 +163,14 @@ class GrpoModule(AdapterModule):
                 )
         return micro_batches
 
-    def _score(self, micro: MicroBatch) -> CompletionLogprobs:
-        """Log-probabilities of a micro-batch; the prompt is read once unless checkpointing forbids a cache."""
-        if not self.config.gradient_checkpointing:
-            return group_logprobs(self.policy, micro.prompt, micro.completion_ids, self.sampling.temperature)
+    def _score(self, micro: MicroBatch, *, recompute: bool) -> CompletionLogprobs:
+        """Log-probabilities of a micro-batch, the prompt read once for it unless `grpo.scoring` says otherwise."""
+        temperature = self.sampling.temperature
+        if self.config.scoring == "native":
+            return group_logprobs(self.policy, micro.prompt, micro.completion_ids, temperature, recompute=recompute)
         prompts = [micro.prompt] * len(micro.completion_ids)
         inputs = collate(prompts, micro.completion_ids, pad_id=self.policy.pad_id).to(self.device)
-        return completion_logprobs(self.policy, inputs, self.sampling.temperature)
+        return completion_logprobs(self.policy, inputs, temperature)
 
     def _update(self, micro_batches: Sequence[MicroBatch], names: Sequence[str], *, first: bool) -> dict[str, float]:
         """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
@@ -181,9 +182,10 @@ class GrpoModule(AdapterModule):
         for micro in micro_batches:
             if first and self.config.beta > 0:
                 with self.policy.as_reference():
-                    reference = self._score(micro)
-                micro.ref_logprobs_BC = reference.logprobs_BC
-            scored = self._score(micro)
+                    micro.ref_logprobs_BC = self._score(micro, recompute=False).logprobs_BC
+            learns = self._learns(micro)
+            with torch.set_grad_enabled(learns):
+                scored = self._score(micro, recompute=learns and self.config.gradient_checkpointing)
             if micro.old_logprobs_BC is None:
                 # the optimiser steps after all micro-batches, so the first update's own scores are the old policy's
                 micro.old_logprobs_BC = scored.logprobs_BC.detach()
@@ -198,7 +200,8 @@ class GrpoModule(AdapterModule):
                 objective=self.objective,
             )
             self.check_finite(terms.loss, "the loss", names)
-            self.manual_backward(terms.loss)
+            if learns:
+                self.manual_backward(terms.loss)
             sums["loss"] += float(terms.loss.detach())
             sums["kl"] += float(terms.kl_sum)
             sums["clipped"] += float(terms.clipped_sum)
@@ -209,6 +212,7 @@ class GrpoModule(AdapterModule):
         ratio_gap = max(ranks.gather(ratio_gap))
         if first and self.steps_done == 0:
             self._check_first_step(sums["kl"] / tokens)
+        self._complete_gradients()
         norm = self.optimizer_step_by_hand(names)
         # only before the first update is the policy that scores the one that sampled
         extra = {"grpo/sampling_logprob_gap": sums["gap"] / tokens} if first else {}
@@ -221,6 +225,16 @@ class GrpoModule(AdapterModule):
             "grpo/largest_ratio_gap": ratio_gap,
             "grpo/grad_norm": norm,
         }
+
+    def _learns(self, micro: MicroBatch) -> bool:
+        """Whether a micro-batch has a gradient: with neither advantages nor a KL term it is exactly zero."""
+        return not self.config.skip_tied_groups or self.config.beta > 0 or bool(micro.advantages_B.any())
+
+    def _complete_gradients(self) -> None:
+        """A zero gradient is not a missing one: AdamW's momentum moves weights by it all the same."""
+        for parameter in self.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
     def _check_first_step(self, kl: float) -> None:
         if kl > FIRST_STEP_KL_LIMIT:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
+from fires_exp.policy.group_pass import group_pass
 from fires_exp.policy.policy import Policy
-from fires_exp.prompts.collate import ModelInputs, collate, lengths_mask
+from fires_exp.prompts.collate import ModelInputs
 from fires_exp.prompts.processor import EncodedPrompt
 
 
@@ -31,33 +30,14 @@ def completion_logprobs(policy: Policy, inputs: ModelInputs, temperature: float)
 
 
 def group_logprobs(
-    policy: Policy, prompt: EncodedPrompt, completions: Sequence[Tensor], temperature: float
+    policy: Policy, prompt: EncodedPrompt, completions: Sequence[Tensor], temperature: float, *, recompute: bool
 ) -> CompletionLogprobs:
-    """The same for several completions (ids [T]) of one prompt, which is read once: its keys and values serve all of them.
+    """The same for several completions (ids [T]) of one prompt, which is read once for all of them, by the native pass.
 
-    Gradients flow back through the shared keys and values and add up there, so they too are those of G separate sequences.
-    Dropout would fall differently. Not under gradient checkpointing, which switches the cache off.
+    `recompute` is gradient checkpointing. LoRA's dropout falls otherwise than in separate sequences.
     """
-    inputs = collate([prompt], pad_id=policy.pad_id).to(policy.device)
-    ids_GC = pad_sequence(list(completions), batch_first=True, padding_value=policy.pad_id).to(policy.device)
-    mask_GC = lengths_mask([len(ids) for ids in completions]).to(policy.device)
-    cache = DynamicCache(config=policy.qwen.config.text_config)
-    first_1V = policy(inputs, logits_to_keep=1, past_key_values=cache, use_cache=True).logits[:, -1]
-    logits_GCV = first_1V[:, None].expand(len(ids_GC), 1, -1)
-    if ids_GC.shape[1] > 1:
-        cache.batch_repeat_interleave(len(ids_GC))
-        prompt_length = inputs.input_ids.shape[1]
-        start = policy.positions(inputs).max() + 1
-        positions_C = start + torch.arange(ids_GC.shape[1] - 1, device=policy.device)
-        rest_GCV = policy.model(
-            input_ids=ids_GC[:, :-1],
-            attention_mask=torch.cat([mask_GC.new_ones(len(ids_GC), prompt_length), mask_GC[:, :-1]], dim=1).long(),
-            position_ids=positions_C.expand(3, len(ids_GC), -1),
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
-        logits_GCV = torch.cat([logits_GCV, rest_GCV], dim=1)
-    return _read_off(policy, logits_GCV, ids_GC, mask_GC, temperature)
+    logprobs_GC, entropy_GC = group_pass(policy, prompt, completions, temperature, recompute=recompute)
+    return CompletionLogprobs(logprobs_BC=logprobs_GC, entropy_BC=entropy_GC.detach())
 
 
 def _read_off(policy: Policy, logits_BCV: Tensor, ids_BC: Tensor, mask_BC: Tensor, temperature: float) -> CompletionLogprobs:

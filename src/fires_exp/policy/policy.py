@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fires_exp.prompts.collate import ModelInputs
-from fires_exp.prompts.processor import ImageChatProcessor
+from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor
 
 
 class Policy(nn.Module):
@@ -66,6 +67,33 @@ class Policy(nn.Module):
             attention_mask=inputs.attention_mask,
         )
         return positions
+
+    def picture_states(self, prompt: EncodedPrompt) -> Tensor:
+        """What the vision tower makes of a prompt's pictures [image tokens, K], in their order."""
+        pixels, grid = prompt.pixel_values.to(self.device), prompt.image_grid_thw.to(self.device)
+        seen: Tensor = torch.cat(self.qwen.model.get_image_features(pixels, grid).pooler_output)
+        return seen
+
+    def look(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        """The prompt with its pictures seen: a frozen tower need not look again in every pass."""
+        if not len(prompt.pixel_values):
+            return prompt
+        with torch.no_grad():
+            return replace(prompt, picture_states=self.picture_states(prompt))
+
+    def token_states(self, ids_T: Tensor) -> Tensor:
+        """Embeddings [T, K] of text tokens."""
+        states: Tensor = self.qwen.get_input_embeddings()(ids_T)
+        return states
+
+    def prompt_states(self, prompt: EncodedPrompt) -> Tensor:
+        """Embeddings [T, K] of a prompt, pictures in their places."""
+        states_TK = self.token_states(prompt.prompt_ids.to(self.device))
+        if not len(prompt.pixel_values):
+            return states_TK
+        seen = self.picture_states(prompt) if prompt.picture_states is None else prompt.picture_states
+        places_T1 = (prompt.token_types == 1)[:, None].to(self.device)
+        return states_TK.masked_scatter(places_T1, seen.to(states_TK.dtype))
 
     def forward(self, inputs: ModelInputs, **kwargs: Any) -> Any:
         """One pass over a padded batch; `kwargs` go to the model (`logits_to_keep`, `past_key_values`, …)."""

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from fires_exp.config.schema import SamplingConfig
-from fires_exp.policy.cache import roomy_cache
+from fires_exp.policy.decode import NativeDecoding
 from fires_exp.policy.logprobs import token_logprobs
 from fires_exp.policy.policy import Policy
-from fires_exp.prompts.collate import collate
+from fires_exp.policy.stock_decode import StockDecoding
 from fires_exp.prompts.processor import EncodedPrompt
 
 FinishReason = Literal["stop", "length"]
@@ -43,37 +43,24 @@ def stream_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
-@torch.no_grad()
 def sample_completions(
     policy: Policy, prompts: Sequence[EncodedPrompt], config: SamplingConfig, seeds: Sequence[Sequence[int]]
 ) -> list[list[Completion]]:
     """`len(seeds[p])` completions of each prompt p; every prompt wants the same number. Temperature 0 is greedy."""
     generations = len(seeds[0])
-    with policy.evaluating():
-        inputs = collate(prompts, pad_id=policy.pad_id).to(policy.device)
-        cache = roomy_cache(policy.qwen.config.text_config.num_hidden_layers, config.max_new_tokens)
-        logits_BV = policy(inputs, logits_to_keep=1, past_key_values=cache, use_cache=True).logits[:, -1]
-        next_position_B = policy.positions(inputs).amax(dim=(0, 2)) + 1
+    engine: type[NativeDecoding | StockDecoding] = NativeDecoding if config.engine == "native" else StockDecoding
+    with torch.inference_mode(), policy.evaluating():
+        decoding = engine(policy, prompts, generations, config.max_new_tokens)
         rows = _Rows(policy, config, [seed for group in seeds for seed in group])
-        cache.batch_repeat_interleave(generations)
-        mask_BT = inputs.attention_mask.long().repeat_interleave(generations, dim=0)
-        next_position_B = next_position_B.repeat_interleave(generations)
-        logits_BV = logits_BV.repeat_interleave(generations, dim=0)
+        logits_BV = decoding.first_logits()
         for step in range(config.max_new_tokens):
             ids_B = rows.draw(logits_BV, step)
             if not rows.alive_B.any() or step + 1 == config.max_new_tokens:
                 break
             if (kept := rows.shrink()) is not None:
-                ids_B, mask_BT, next_position_B = ids_B[kept], mask_BT[kept], next_position_B[kept]
-                cache.batch_select_indices(kept)
-            mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
-            logits_BV = policy.model(
-                input_ids=ids_B[:, None],
-                attention_mask=mask_BT,
-                position_ids=(next_position_B + step)[None, :, None].expand(3, -1, -1),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+                ids_B = ids_B[kept]
+                decoding.keep(kept)
+            logits_BV = decoding.next_logits(ids_B)
     completions = rows.completions()
     return [completions[start : start + generations] for start in range(0, len(completions), generations)]
 

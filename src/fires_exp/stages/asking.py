@@ -73,7 +73,12 @@ class Backbone:
         self._work = work
         self._in_flight = config.in_flight
         self._examples = examples
-        self._sampling = SamplingConfig(temperature=config.temperature or 0.0, top_p=1.0, max_new_tokens=config.max_tokens)
+        self._sampling = SamplingConfig(
+            temperature=config.temperature or 0.0,
+            top_p=1.0,
+            max_new_tokens=config.max_tokens,
+            engine=work.config.predict.decoding.engine,
+        )
         backbone = work.config.backbone
         self._asked_of = [asdict(backbone), asdict(self._sampling), work.config.seed]
         self._ledger = Ledger(work.artifacts / "answers" / f"backbone-{backbone.name}.jsonl")

@@ -106,7 +106,8 @@ class StageBar(TQDMProgressBar):
 def fresh_adapter(policy: Policy, config: SftConfig | GrpoConfig, seed: int) -> None:
     """Put the stage's own adapter on a policy, recomputing activations where the configuration says so."""
     add_adapter(policy, config.lora, seed)
-    if config.gradient_checkpointing:
+    native = isinstance(config, GrpoConfig) and config.scoring == "native"  # the native pass recomputes by itself
+    if config.gradient_checkpointing and not native:
         save_activation_memory(policy)
 
 

@@ -1,12 +1,54 @@
-"""A cache of keys and values that decoding writes into, instead of copying it for every token."""
+"""Decoding by the stock model, left-padded prompts in one batch: what `decode.py` is held to, and its stand-in.
+
+Its cache writes keys and values in place instead of copying them for every token."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
+
+from fires_exp.policy.policy import Policy
+from fires_exp.prompts.collate import collate
+from fires_exp.prompts.processor import EncodedPrompt
+
+
+class StockDecoding:
+    """The same as `NativeDecoding`, by the stock model; the prompts' keys and values are copied for each completion."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], generations: int, room: int) -> None:
+        self.policy = policy
+        self.generations = generations
+        self.inputs = collate(prompts, pad_id=policy.pad_id).to(policy.device)
+        self.cache = roomy_cache(policy.qwen.config.text_config.num_hidden_layers, room)
+        self.step = 0
+
+    def first_logits(self) -> Tensor:
+        logits_PV: Tensor = self.policy(self.inputs, logits_to_keep=1, past_key_values=self.cache, use_cache=True).logits[:, -1]
+        next_position_P = self.policy.positions(self.inputs).amax(dim=(0, 2)) + 1
+        self.cache.batch_repeat_interleave(self.generations)
+        self.mask_BT = self.inputs.attention_mask.long().repeat_interleave(self.generations, dim=0)
+        self.position_B = next_position_P.repeat_interleave(self.generations)
+        return logits_PV.repeat_interleave(self.generations, dim=0)
+
+    def next_logits(self, ids_B: Tensor) -> Tensor:
+        self.mask_BT = torch.cat([self.mask_BT, torch.ones_like(self.mask_BT[:, :1])], dim=1)
+        logits_BV: Tensor = self.policy.model(
+            input_ids=ids_B[:, None],
+            attention_mask=self.mask_BT,
+            position_ids=(self.position_B + self.step)[None, :, None].expand(3, -1, -1),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits[:, -1]
+        self.step += 1
+        return logits_BV
+
+    def keep(self, rows_B: Tensor) -> None:
+        self.mask_BT, self.position_B = self.mask_BT[rows_B], self.position_B[rows_B]
+        self.cache.batch_select_indices(rows_B)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]

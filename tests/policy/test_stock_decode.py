@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from fires_exp.policy.cache import roomy_cache
+from fires_exp.policy.stock_decode import roomy_cache
 
 
 def states(batch, tokens, seed):

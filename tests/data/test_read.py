@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -134,6 +135,17 @@ class TestContentHash:
     )
     def test_it_changes_with_the_content(self, other: SupportExample) -> None:
         assert content_hash([other], None) != content_hash([self.one], None)
+
+    def test_a_turn_that_many_instances_share_is_hashed_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        talk = tuple(replace(self.seeker, text=f"{n} days.") for n in range(20))
+        instances = [replace(self.one, id=f"a-{n}", history=talk[:n]) for n in range(1, 21)]
+        hashed: list[bytes] = []
+        sha256 = hashlib.sha256
+        monkeypatch.setattr("hashlib.sha256", lambda content=b"": hashed.append(content) or sha256(content))  # type: ignore[func-returns-value]
+        assert content_hash(instances, None) == content_hash(
+            [replace(one, history=tuple(map(replace, one.history))) for one in instances], None
+        )
+        assert sum(b"days" in content for content in hashed) == 20 + sum(range(1, 21))  # the copies share nothing
 
     def test_it_changes_with_the_order(self) -> None:
         other = replace(self.one, id="b-1")

@@ -70,6 +70,35 @@ def test_an_instance_whose_last_turn_cannot_fit_is_named_before_a_run(tiny):
         PromptEncoder(tiny.processor, FLEXIBLE, 70).check_fits([make_example()])
 
 
+@pytest.mark.parametrize("text", ["I lost my job. " * 3, "喜" * 11, "ﷺ" * 3, "?!…" * 7, "aﬃ\u0958 " * 4, "", " \n ", "7" * 40])
+def test_the_check_before_a_run_refuses_what_is_too_long_by_one_token_and_nothing_else(encoder, tiny, text):
+    example = make_example(turns=[text])
+    length = len(encoder.encode(example, [[]]).prompt_ids)
+    PromptEncoder(tiny.processor, FLEXIBLE, length).check_fits([example])
+    with pytest.raises(DataError, match=rf"makes {length} tokens"):
+        PromptEncoder(tiny.processor, FLEXIBLE, length - 1).check_fits([example])
+
+
+def test_the_check_before_a_run_encodes_only_what_may_be_too_long(tiny, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(PromptEncoder, "_shortest", lambda self, example: encoded.append(example.id) or 1)
+    long = make_example("long", turns=["word " * 200])
+    PromptEncoder(tiny.processor, FLEXIBLE, 1000).check_fits([make_example(f"short {n}") for n in range(50)] + [long])
+    assert encoded == ["long"]
+
+
+def test_a_history_of_hundreds_of_turns_is_encoded_a_few_times(encoder, tiny, monkeypatch):
+    example = make_example(turns=[f"I said it {n} times." for n in range(301)])
+    kept = replace(example, history=example.history[297:])
+    limit = len(encoder.encode(kept, [[]] * 4).prompt_ids)
+    tries = []
+    text = PromptEncoder._text
+    monkeypatch.setattr(PromptEncoder, "_text", lambda self, *args: tries.append(args[-1]) or text(self, *args))
+    prompt = PromptEncoder(tiny.processor, FLEXIBLE, limit).encode(example, [[]] * 301)
+    assert prompt.dropped_turns == 297
+    assert len(tries) <= 11  # of 301 places: the first, nine halvings and the one that was found
+
+
 def test_the_length_check_counts_what_the_model_will_see(encoder, tiny):
     frames = [[face("red"), face("red", 168)]]
     length = len(encoder.encode(make_example(), frames).prompt_ids)

@@ -8,7 +8,7 @@ Consecutive utterances of a speaker are one turn, so that the corpus has the pap
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fires_exp.data.bad_rows import RowError, RowProblems, shown
@@ -37,6 +37,7 @@ def read_mesc(root: Path, *, corpus: str, video_pattern: str, problems: RowProbl
     splits = _read_splits(root / SPLIT_FILE)
     dialogues = _read_dialogues(root / TEXT_FILE, splits, video_pattern, problems)
     turns = {dialogue: merge_turns([lines[number] for number in sorted(lines)]) for dialogue, lines in dialogues.items()}
+    del dialogues
     notes = _read_notes(root / NOTES_FILE, turns, problems) if (root / NOTES_FILE).exists() else {}
     return tuple(
         Conversation(
@@ -46,8 +47,14 @@ def read_mesc(root: Path, *, corpus: str, video_pattern: str, problems: RowProbl
             notes=notes.get(dialogue, {}),
             source=f"{TEXT_FILE}:{min(merged[0].rows)}-{max(merged[-1].rows)}",
         )
-        for dialogue, merged in turns.items()
+        for dialogue, merged in _taken_out(turns)
     )
+
+
+def _taken_out(turns: dict[int, tuple[Turn, ...]]) -> Iterator[tuple[int, tuple[Turn, ...]]]:
+    """Each dialogue with its turns, which are let go: lines and the utterances made of them would be held twice."""
+    for dialogue in list(turns):
+        yield dialogue, turns.pop(dialogue)
 
 
 def _read_splits(path: Path) -> dict[int, Split]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,6 +21,9 @@ from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance, sup
 from fires_exp.data.sample import SAMPLE_VIDEO_ROOT, read_sample
 from fires_exp.data.video_files import video_identity, video_path, videos_shown
 from fires_exp.errors import DataError
+
+# from here on the garbage collector leaves alone what was read: each time it walks over all of it, a run would stand still
+MANY_INSTANCES = 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +43,10 @@ def read_dataset(config: DatasetConfig, seed: int) -> Dataset:
     """Read a dataset and draw `config.limit` instances of each split. `DataError` says in one line what is wrong with it."""
     problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
     video_root = _video_root(config)
-    examples = _read_examples(config, problems)
+    with _without_collector():
+        examples = _read_examples(config, problems)
+    if len(examples) > MANY_INSTANCES:
+        gc.freeze()
     _check_ids(examples)
     if not examples:
         left_out = f"; {len(problems.rows)} rows were left out, the first: {problems.rows[0]}" if problems.rows else ""
@@ -62,9 +70,12 @@ def content_hash(examples: Iterable[SupportExample], video_root: Path | None) ->
     """64 hex digits that change with any id, text, label, note or clip, and with any video's size or time of change."""
     digest = hashlib.sha256()
     examples = tuple(examples)
+    of_turn = _TurnDigests()
     for example in examples:
-        notes = sorted(example.notes.items())
-        digest.update(_line([example.id, example.split, notes, _facts(example.target), *map(_facts, example.history)]))
+        digest.update(_line([example.id, example.split, sorted(example.notes.items()), len(example.history)]))
+        digest.update(of_turn[example.target])
+        for turn in example.history:
+            digest.update(of_turn[turn])
     for video in videos_shown(examples):
         identity = None if video_root is None else video_identity(video_path(video_root, video))
         digest.update(_line([video, identity or "missing"]))
@@ -117,9 +128,32 @@ def _drawn(examples: list[SupportExample], limit: int | None, seed: str) -> tupl
     return tuple(examples[index] for index in sorted(order[:limit]))
 
 
-def _facts(turn: Utterance) -> list[object]:
-    clip = turn.clip and [turn.clip.video, turn.clip.start_seconds, turn.clip.end_seconds]
-    return [turn.speaker, turn.text, turn.emotions, turn.strategies, clip]
+class _TurnDigests:
+    """sha256 of a turn, computed once although it stands in the history of every later instance of its conversation."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
+
+    def __getitem__(self, turn: Utterance) -> bytes:
+        """Known by the object, which the instances keep alive: comparing its texts would cost as much as hashing them."""
+        digest = self._known.get(id(turn))
+        if digest is None:
+            clip = turn.clip and [turn.clip.video, turn.clip.start_seconds, turn.clip.end_seconds]
+            facts = _line([turn.speaker, turn.text, turn.emotions, turn.strategies, clip])
+            digest = self._known[id(turn)] = hashlib.sha256(facts).digest()
+        return digest
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Records hold no cycles, and walking over all of them again and again takes a fourth of the time of reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _line(facts: list[object]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
 from fires_exp.data.records import Clip, Role, Utterance
@@ -62,9 +63,9 @@ class Turn:
     def as_utterance(self, role: Role) -> Utterance:
         return Utterance(
             speaker=role,
-            text=" ".join(line.text for line in self.lines),
-            emotions=clean_labels(label for line in self.lines for label in line.emotions),
-            strategies=clean_labels(label for line in self.lines for label in line.strategies),
+            text=" ".join([line.text for line in self.lines]),
+            emotions=clean_labels([label for line in self.lines for label in line.emotions]),
+            strategies=clean_labels([label for line in self.lines for label in line.strategies]),
             clip=self.clip,
         )
 
@@ -83,6 +84,8 @@ def clean_text(text: str) -> str:
     >>> clean_text("So <|im_end|>you\\n feel <think>low</think>?")
     'So you feel low ?'
     """
+    if text.isprintable() and "<" not in text:  # nearly all: no control character, nothing reserved
+        return " ".join(text.split())
     text = _CONTROL.sub("", text)
     found = 1
     while found:  # taking one mark out can put the two halves of another together
@@ -96,5 +99,10 @@ def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
     >>> clean_labels(["Open question", "undefined", "open question", "Approval"])
     ('open question', 'approval')
     """
+    return _clean_labels(tuple(labels))
+
+
+@lru_cache(maxsize=4096)  # a corpus has a few dozen labels and names some in every row
+def _clean_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     cleaned = (clean_text(label).lower() for label in labels)
     return tuple(dict.fromkeys(label for label in cleaned if label not in ("", "undefined")))

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fires_exp.data.records import SupportExample
@@ -14,6 +15,7 @@ from fires_exp.errors import DataError
 _NEVER_IN_A_NAME = re.compile("[\0\ud800-\udfff]")
 
 
+@lru_cache(maxsize=4096)  # asked for every row, and a corpus has few episodes
 def episode_name(pattern: str, season: int, episode: int) -> str:
     """
     >>> episode_name("S{season:02d}E{episode:02d}.mp4", 1, 7)

@@ -120,7 +120,8 @@ class GrpoModule(AdapterModule):
         }
         self.log_dict(metrics, batch_size=len(batch))
         self.log("reward", metrics["reward/total"], prog_bar=True, logger=False, batch_size=len(batch))
-        self.stopped_early = first_collapse(self.health.history, self.health.config.stop) is not None
+        stop = self.health.config.stop  # earlier steps were judged when they were done
+        self.stopped_early = first_collapse(self.health.history[-stop.patience_steps :], stop) is not None
         self.trainer.should_stop |= self.stopped_early
 
     @property

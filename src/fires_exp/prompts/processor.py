@@ -6,6 +6,8 @@ with it. `ImageChatProcessor` is that class without both.
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +20,10 @@ from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProce
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 
-from fires_exp.data.records import SupportExample
+from fires_exp.data.records import Role, SupportExample, Utterance
 from fires_exp.endpoint.chat import ChatMessage
 from fires_exp.errors import DataError
-from fires_exp.prompts.templates import chat_messages
+from fires_exp.prompts.templates import SPEAKER_NAMES, chat_messages
 from fires_exp.thinking.aspects import ThinkingPlan
 
 
@@ -76,12 +78,19 @@ class PromptEncoder:
         image's tokens are ever cut. Raises `DataError` if the last turn alone does not fit.
         """
         image_tokens = [[self._tokens_of(frame) for frame in turn] for turn in frames]
-        for dropped in range(len(example.history)):
+
+        def fits(dropped: int) -> bool:
             text = self._text(example, image_tokens, dropped)
             # each image stands in the text as one placeholder token and becomes as many as it has merged patches
             extra = sum(tokens - 1 for turn in image_tokens[dropped:] for tokens in turn)
-            if len(self.processor.tokenizer(text).input_ids) + extra <= self.max_tokens:
-                return _encoded(self.processor, example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
+            return len(self.processor.tokenizer(text).input_ids) + extra <= self.max_tokens
+
+        turns = len(example.history)
+        # a prompt without its oldest turn is shorter, so a history of a thousand turns need not be encoded a thousand times
+        dropped = 0 if fits(0) else bisect_left(range(turns), True, lo=1, key=fits)
+        if dropped < turns:
+            text = self._text(example, image_tokens, dropped)
+            return _encoded(self.processor, example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
         raise DataError(
             f"{example.source or example.id}: the last turn of {example.id} with its frames is longer than "
             f"prompt.max_tokens={self.max_tokens}; raise it, or lower frames.max_frames or frames.max_pixels"
@@ -89,16 +98,27 @@ class PromptEncoder:
 
     def check_fits(self, examples: Iterable[SupportExample]) -> None:
         """Raises `DataError` if the last turn of an instance is too long even without frames: before a run, not in its middle."""
-        too_long = [example for example in examples if self._shortest(example) > self.max_tokens]
+        room = {role: self.max_tokens - self._most_tokens_around(role) for role in SPEAKER_NAMES}
+        # no token is less than a byte, so only texts with more bytes than there is room for tokens have to be encoded
+        doubtful = (example for example in examples if _bytes_of(example.history[-1].text) > room[example.history[-1].speaker])
+        lengths = [(self._shortest(example), example) for example in doubtful]
+        too_long = [(length, example) for length, example in lengths if length > self.max_tokens]
         if too_long:
-            longest = max(too_long, key=self._shortest)
+            length, longest = max(too_long, key=lambda found: found[0])
             raise DataError(
-                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes {self._shortest(longest)} tokens "
+                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes {length} tokens "
                 f"({len(too_long)} instances are longer than prompt.max_tokens={self.max_tokens}); raise it"
             )
 
+    def _most_tokens_around(self, speaker: Role) -> int:
+        """At least as many tokens as the shortest prompt with a turn of this speaker has beside the turn's own text."""
+        turn = Utterance(speaker=speaker, text="")
+        empty = self._text_of([turn], [0])
+        # special tokens part the user's message from the rest; what stands in it with the text may be cut otherwise beside it
+        return len(self.processor.tokenizer(empty).input_ids) + _bytes_of(f"user\n{SPEAKER_NAMES[speaker]}: ")
+
     def _shortest(self, example: SupportExample) -> int:
-        return len(self.processor.tokenizer(self._text(example, [[]] * len(example.history), len(example.history) - 1)).input_ids)
+        return len(self.processor.tokenizer(self._text_of(example.history[-1:], [0])).input_ids)
 
     def completion_ids(self, text: str) -> Tensor:
         """A completion as ids [T], closed by the end-of-turn token."""
@@ -111,8 +131,10 @@ class PromptEncoder:
         return patches // int(image_processor.merge_size) ** 2
 
     def _text(self, example: SupportExample, image_tokens: Sequence[Sequence[int]], dropped: int) -> str:
-        counts = [len(turn) for turn in image_tokens[dropped:]]
-        messages = chat_messages(example.history[dropped:], counts, self.plan)
+        return self._text_of(example.history[dropped:], [len(turn) for turn in image_tokens[dropped:]])
+
+    def _text_of(self, history: Sequence[Utterance], frame_counts: Sequence[int]) -> str:
+        messages = chat_messages(history, frame_counts, self.plan)
         text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
@@ -143,3 +165,8 @@ def _encoded(
         image_grid_thw=inputs["image_grid_thw"] if frames else torch.zeros(0, 3, dtype=torch.long),
         dropped_turns=dropped,
     )
+
+
+def _bytes_of(text: str) -> int:
+    """The bytes of a text, or of what a tokenizer may normalise it to where that is more."""
+    return len(text) if text.isascii() else max(len(form.encode()) for form in (text, unicodedata.normalize("NFKD", text)))

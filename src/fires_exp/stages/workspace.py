@@ -54,6 +54,7 @@ class Workspace:
         self.artifacts = Path(config.paths.artifacts).expanduser().absolute()
         self.cache = Path(config.paths.cache).expanduser().absolute()
         self.made: list[Artefact] = []
+        self._identities: dict[tuple[Path | None, tuple[int, ...]], str] = {}  # instances live as long as their dataset
         self.plan = ThinkingPlan(
             kind=config.aspects.plan,  # type: ignore[arg-type]
             aspects=tuple(Aspect(name) for name in config.aspects.aspects),
@@ -84,8 +85,12 @@ class Workspace:
         return _not_empty(self.test_dataset.examples[split], self.config.test_dataset or self.config.dataset, split)
 
     def identity(self, examples: Sequence[SupportExample], dataset: Dataset) -> str:
-        """A hash of instances and of what their videos are."""
-        return content_hash(examples, dataset.video_root if self.config.frames.name != "none" else None)
+        """A hash of instances and of what their videos are, taken once a run: several stages ask for that of the same."""
+        root = dataset.video_root if self.config.frames.name != "none" else None
+        which = (root, tuple(map(id, examples)))
+        if which not in self._identities:
+            self._identities[which] = content_hash(examples, root)
+        return self._identities[which]
 
     def model_inputs(self) -> dict[str, Any]:
         """The leaves of the configuration that decide what a model reads."""

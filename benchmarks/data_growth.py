@@ -1,0 +1,171 @@
+"""Does starting a run on a hundred times the data cost a hundred times as much, and no more?
+
+A corpus of MESC's shape is written into a temporary folder: its 1,019 dialogues times the scale, lines, turns and words a line
+drawn from MESC's distributions, words from the shipped sample. Each scale is measured in a process of its own, so that
+memory is that scale's alone: what the parts add to it at most.
+
+    python benchmarks/data_growth.py [--scales 1 10 100] [--backbone smollm2_vl] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# counted in MESC.csv
+DIALOGUES = {"train": 815, "val": 102, "test": 102}
+LINES_MEAN, LINES_DEVIATION, LINES_LEAST = 28.2, 9.3, 8
+SPEAKER_CHANGES = 0.328
+LOG_WORDS_MEAN, LOG_WORDS_DEVIATION = 1.71, 0.62
+EPISODES = 72
+EMOTIONS = ("neutral", "depression", "anger", "disgust", "joy", "sadness", "fear")
+STRATEGIES = ("undefined", "Open question", "Approval", "Self-disclosure", "Restatement", "Interpretation", "Advisement")
+COLUMNS = (
+    "Utterance",
+    "Speaker",
+    "Emotion",
+    "Strategy",
+    "Dialogue_ID",
+    "Utterance_ID",
+    "Season",
+    "Episode",
+    "StartTime",
+    "EndTime",
+)
+
+
+def write_corpus(folder: Path, scale: int, seed: int) -> int:
+    """Write `MESC.csv` and `split_ids.json`; how many rows."""
+    from fires_exp.data.sample import sample_texts
+
+    words = sorted({word for text in sample_texts() for word in text.split()})
+    rng = random.Random(seed)
+    splits: dict[str, list[int]] = {split: [] for split in DIALOGUES}
+    rows = dialogue = 0
+    with (folder / "MESC.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for split, count in DIALOGUES.items():
+            for _ in range(count * scale):
+                splits[split].append(dialogue)
+                speaker = "Client"
+                second = 0.0
+                episode = rng.randrange(EPISODES)
+                for number in range(max(LINES_LEAST, round(rng.gauss(LINES_MEAN, LINES_DEVIATION)))):
+                    if number and rng.random() < SPEAKER_CHANGES:
+                        speaker = "Therapist" if speaker == "Client" else "Client"
+                    length = max(1, round(rng.lognormvariate(LOG_WORDS_MEAN, LOG_WORDS_DEVIATION)))
+                    strategy = rng.choice(STRATEGIES) if speaker == "Therapist" else "undefined"
+                    times = [_time(second), _time(second + 2.5)]
+                    second += 3.0
+                    cells = [" ".join(rng.choices(words, k=length)), speaker, rng.choice(EMOTIONS), strategy, dialogue, number]
+                    writer.writerow([*cells, episode // 9 + 1, episode % 9 + 1, *times])
+                    rows += 1
+                dialogue += 1
+    (folder / "split_ids.json").write_text(json.dumps(splits))
+    return rows
+
+
+def _time(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d},{round((seconds - whole) * 1000):03d}"
+
+
+def measure(folder: Path, backbone: str) -> dict[str, Any]:
+    """Seconds of each part of a start on the corpus of a folder, and what it held."""
+    from hydra import compose, initialize_config_module
+
+    from fires_exp.config.load import load_config, register_schema
+    from fires_exp.policy.backbone import build_processor
+    from fires_exp.report.run_record import peak_memory_bytes
+    from fires_exp.stages.fit import training_plan
+    from fires_exp.stages.workspace import Workspace
+
+    register_schema()
+    with initialize_config_module(config_module="fires_exp.conf", version_base="1.3"):
+        overrides = ["dataset=mesc", f"dataset.root={folder}", f"backbone={backbone}", "trainer=cpu", "+experiment=fires"]
+        config = load_config(compose(config_name="config", overrides=overrides))
+    parts: dict[str, float] = {}
+
+    def timed(name: str, run: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        found = run()
+        parts[name] = time.perf_counter() - started
+        return found
+
+    processor = build_processor(config.backbone, Path(config.paths.cache).expanduser())
+    before = peak_memory_bytes()
+    work = Workspace(config, folder)
+    dataset = timed("reading", lambda: work.dataset)
+    train, test = work.examples("train"), work.test_examples
+    timed("keys of train", lambda: work.identity(train, dataset))
+    timed("keys of test", lambda: work.identity(test, dataset))
+    timed("keys again", lambda: (work.identity(train, dataset), work.identity(test, dataset)))
+    encode = timed("lengths", lambda: work.encode(processor, dataset, train))
+    plan = timed("order", lambda: training_plan(config.sft, len(train), config.seed))
+    timed("first batch", lambda: [encode(train[index]) for index in plan[0]])
+    return {
+        "instances": sum(len(split) for split in dataset.examples.values()),
+        "seconds": {**parts, "all": sum(parts.values())},
+        "memory_bytes": peak_memory_bytes() - before,
+    }
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown: a row a part, seconds at each scale, and how much dearer the last scale's instances are than the first's."""
+    first, last = results[0], results[-1]
+    lines = [
+        "| | " + " | ".join(f"x{result['scale']}" for result in results) + " | cost an instance, last / first |",
+        "| --- " * (len(results) + 2) + "|",
+        "| rows | " + " | ".join(f"{result['rows']:,}" for result in results) + " | |",
+        "| instances | " + " | ".join(f"{result['instances']:,}" for result in results) + " | |",
+    ]
+    growth = last["instances"] / first["instances"]
+    for part in first["seconds"]:
+        seconds = [result["seconds"][part] for result in results]
+        ratio = seconds[-1] / max(seconds[0], 1e-3) / growth
+        lines.append(f"| {part} (s) | " + " | ".join(f"{one:.2f}" for one in seconds) + f" | {ratio:.2f} |")
+    memory = [result["memory_bytes"] for result in results]
+    ratio = memory[-1] / memory[0] / growth
+    lines.append("| memory (MB) | " + " | ".join(f"{one / 1e6:.0f}" for one in memory) + f" | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10, 100])
+    parser.add_argument("--backbone", default="smollm2_vl", help="whose tokenizer")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # a child's: measure what lies there
+    arguments = parser.parse_args()
+    if arguments.folder is not None:
+        print(json.dumps(measure(arguments.folder, arguments.backbone)))
+        return
+    results = []
+    for scale in arguments.scales:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = write_corpus(Path(folder), scale, arguments.seed)
+            command = [sys.executable, __file__, "--folder", folder, "--backbone", arguments.backbone]
+            child = subprocess.run(command, capture_output=True, text=True, check=True)
+            results.append({"scale": scale, "rows": rows, **json.loads(child.stdout.splitlines()[-1])})
+    print(table(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

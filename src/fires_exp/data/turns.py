@@ -14,6 +14,8 @@ NOTE_ASPECTS = ("visual_scene", "emotion", "situation", "response_strategy")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # those that are not white space
 _RESERVED = re.compile(r"<\|[^<>]*\|>|</?(?:think|response)>", re.IGNORECASE)
+_HALF_MARK = re.compile(r"<\||\|>")
+_NESTED = 9  # marks within marks; deeper ones, which nobody writes, lose their halves all at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,9 +89,12 @@ def clean_text(text: str) -> str:
     if text.isprintable() and "<" not in text:  # nearly all: no control character, nothing reserved
         return " ".join(text.split())
     text = _CONTROL.sub("", text)
-    found = 1
-    while found:  # taking one mark out can put the two halves of another together
+    for _ in range(_NESTED):  # taking one mark out can put the two halves of another together
         text, found = _RESERVED.subn(" ", text)
+        if not found:
+            break
+    else:
+        text = _HALF_MARK.sub(" ", text)
     return " ".join(text.split())
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
 from typing import Any
 
 from fires_exp.endpoint.chat import Answer, Refusal, Usage
+from fires_exp.foreign import whole_characters
 
 _SHOWN = 300  # letters of a service's answer in a message
 
 # `<think>…</think>` of reasoning models, the opening tag of which a chat template may have swallowed. Thoughts in this project's
 # own form stand right before <response> and are no reasoning of the model's own.
-_OWN_REASONING = re.compile(r"\s*(?:<think>)?(?P<reasoning>.*?)</think>\s*(?!\s*<response>)(?P<text>.*)", re.DOTALL)
+_END_OF_REASONING = re.compile(r"</think>(?!\s*<response>)\s*")
 
 
 class BrokenAnswerError(Exception):
@@ -28,26 +30,32 @@ def read_answer(body: bytes, seconds: float) -> Answer | Refusal:
         message = choice["message"]
         finish_reason = str(choice.get("finish_reason") or "stop")
         if finish_reason == "content_filter" or message.get("refusal"):
-            return Refusal(reason=f"refused: {message.get('refusal') or 'content filter'}")
+            return Refusal(reason=_plain(f"refused: {message.get('refusal') or 'content filter'}"))
         content = message["content"]
         if not isinstance(content, str):
             raise BrokenAnswerError(f"the answer's content is {json.dumps(content)[:_SHOWN]}, not text")
+        content = whole_characters(content)
         reasoning = message.get("reasoning_content") or message.get("reasoning")
-        own, text = (reasoning, content) if isinstance(reasoning, str) else split_reasoning(content)
-        usage = facts.get("usage") or {}
+        own, text = (whole_characters(reasoning), content) if isinstance(reasoning, str) else split_reasoning(content)
         return Answer(
             text=text,
             reasoning=own,
-            finish_reason=finish_reason,
-            model=str(facts.get("model", "")),
-            usage=Usage(
-                prompt_tokens=int(usage.get("prompt_tokens", 0)), completion_tokens=int(usage.get("completion_tokens", 0))
-            ),
+            finish_reason=_plain(finish_reason),
+            model=_plain(str(facts.get("model", ""))),
+            usage=read_usage(facts.get("usage") or {}),
             seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise BrokenAnswerError(f"no chat completion: {in_one_line(body)}") from None
+
+
+def read_usage(facts: Any) -> Usage:
+    """Tokens as a service or a file tells them; 0 where it does not. Raises `ValueError` for anything but counts."""
+    counts = {key: facts.get(key, 0) for key in ("prompt_tokens", "completion_tokens")} if isinstance(facts, dict) else {}
+    if not counts or not all(isinstance(count, int | float) and math.isfinite(count) and count >= 0 for count in counts.values()):
+        raise ValueError(f"usage {json.dumps(facts)[:_SHOWN]} is no count of tokens")
+    return Usage(**{key: int(count) for key, count in counts.items()})
 
 
 def split_reasoning(content: str) -> tuple[str, str]:
@@ -58,8 +66,10 @@ def split_reasoning(content: str) -> tuple[str, str]:
     >>> split_reasoning("<think>Emotion: sad</think><response>I am sorry.</response>")[0]
     ''
     """
-    found = _OWN_REASONING.fullmatch(content)
-    return ("", content) if found is None else (found["reasoning"].strip(), found["text"])
+    end = _END_OF_REASONING.search(content)
+    if end is None:
+        return "", content
+    return content[: end.start()].strip().removeprefix("<think>").strip(), content[end.end() :]
 
 
 def in_one_line(body: bytes) -> str:
@@ -69,6 +79,11 @@ def in_one_line(body: bytes) -> str:
         facts: Any = json.loads(text)
         error = facts["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    return " ".join(text.split())[:_SHOWN] or "nothing"
+    return _plain(text)[:_SHOWN] or "nothing"
+
+
+def _plain(text: str) -> str:
+    """On one line and whole."""
+    return " ".join(whole_characters(text).split())

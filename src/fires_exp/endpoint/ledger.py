@@ -13,8 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fires_exp.endpoint.chat import Answer, Usage
+from fires_exp.endpoint.answers import read_usage
+from fires_exp.endpoint.chat import Answer
 from fires_exp.errors import EndpointError
+from fires_exp.foreign import parse_json
 
 
 class Ledger:
@@ -55,10 +57,11 @@ def _read(path: Path) -> dict[str, Answer]:
     answers = {}
     for number, line in enumerate(whole.split("\n") if whole else (), start=1):
         try:
-            row = json.loads(line)
-            key, usage = row.pop("key"), Usage(**row.pop("usage"))
+            row = parse_json(line)
+            key, usage = str(row.pop("key")), read_usage(row.pop("usage"))
             del row["question"]
-            answers[key] = Answer(**row, usage=usage)
+            seconds = float(row.pop("seconds"))
+            answers[key] = Answer(**{name: str(value) for name, value in row.items()}, usage=usage, seconds=seconds)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EndpointError(f"{path}:{number}: not an answer ({error}); mend or delete the line") from None
     return answers

@@ -12,6 +12,7 @@ from fires_exp.endpoint.chat import Answer, Question, Refusal, asked_of, frames_
 from fires_exp.endpoint.ledger import Ledger
 from fires_exp.endpoint.limits import Budget
 from fires_exp.errors import EndpointError
+from fires_exp.foreign import parse_json
 
 
 class Rehearsal:
@@ -76,10 +77,10 @@ def read_batch_results(path: Path, ledger: Ledger) -> int:
     if not path.is_file():
         raise EndpointError(f"no such file {path}; write the results file of a batch service")
     count = 0
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 key, response = row["custom_id"], row["response"]
                 if response is None or response["status_code"] != 200 or ledger.find(key) is not None:
                     continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import ScoreError
+from fires_exp.foreign import parse_json
 from fires_exp.metrics.measures import Answer
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.scores.epitome.levels import SupportSkillScorer
@@ -110,8 +111,8 @@ def read_lines(file: Path) -> dict[str, Line]:
 
 def _checked(text: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
+        row = parse_json(text)
+    except ValueError as error:
         raise ScoreError(f'{where}: no JSON ({error}); write one object a line, {{"id": …, "response": …}}') from None
     if not isinstance(row, dict):
         raise ScoreError(f'{where}: no object; write {{"id": …, "response": …}}')

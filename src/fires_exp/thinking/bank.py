@@ -15,8 +15,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fires_exp.endpoint.answers import read_usage
 from fires_exp.endpoint.chat import Usage
 from fires_exp.errors import DataError
+from fires_exp.foreign import parse_json
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.thought import Thought
 
@@ -62,11 +64,11 @@ def write_bank(path: Path, thoughts: Iterable[BankedThought]) -> int:
 def read_bank(path: Path) -> dict[str, BankedThought]:
     """The thoughts of a bank by example id. Raises `DataError` that names the line."""
     thoughts: dict[str, BankedThought] = {}
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             where = f"{path}:{number}"
             try:
-                row = json.loads(line)
+                row = parse_json(line)
                 banked = BankedThought(
                     example_id=str(row["example_id"]),
                     plan=str(row["plan"]),
@@ -75,7 +77,7 @@ def read_bank(path: Path) -> dict[str, BankedThought]:
                     prompt_hash=str(row["prompt_hash"]),
                     created=str(row["created"]),
                     seconds=float(row.get("seconds", 0)),
-                    usage=Usage(**row.get("usage", {"prompt_tokens": 0, "completion_tokens": 0})),
+                    usage=read_usage(row.get("usage", {})),
                     thought=Thought(
                         aspects={Aspect(key): str(text) for key, text in row["aspects"].items()}, prose=str(row["prose"])
                     ),

@@ -15,7 +15,6 @@ from fires_exp.thinking.aspects import ThinkingPlan
 TAGS = ("<think>", "</think>", "<response>", "</response>")
 
 _ANY_TAG = re.compile("|".join(map(re.escape, TAGS)))
-_FORM = re.compile(r"\s*<think>(?P<thought>.*?)</think>\s*<response>(?P<response>.*?)</response>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +34,12 @@ def render_completion(thought: str, response: str, plan: ThinkingPlan) -> str:
 def parse_completion(text: str, plan: ThinkingPlan) -> ParsedCompletion:
     """Well-formed is: each tag once, in order, nothing but white space around them, and neither thought nor response empty.
     Without thinking it is: some text and no tag."""
-    form = _FORM.fullmatch(text)
-    if plan.thinks and form is not None:
-        thought, response = form["thought"].strip(), form["response"].strip()
-        if thought and response and not _ANY_TAG.search(thought) and not _ANY_TAG.search(response):
+    tags = tuple(_ANY_TAG.findall(text))
+    if plan.thinks and tags == TAGS:
+        before, thought, between, response, after = map(str.strip, _ANY_TAG.split(text))
+        if thought and response and not (before or between or after):
             return ParsedCompletion(thought=thought, response=response, well_formed=True)
-    if not plan.thinks and text.strip() and not _ANY_TAG.search(text):
+    if not plan.thinks and text.strip() and not tags:
         return ParsedCompletion(thought="", response=text.strip(), well_formed=True)
     return _salvage(text)
 

@@ -11,7 +11,7 @@ from fires_exp.thinking.aspects import Aspect
 
 AspectStatus = Literal["included", "omitted", "neutral", "unknown"]
 
-_LABEL = re.compile(r"(?:^|(?<=[\s.!?]))(" + "|".join(aspect.label for aspect in Aspect) + r"):", re.IGNORECASE)
+_LABEL = re.compile(r"(?:^|(?<=[\s.!?:]))(" + "|".join(aspect.label for aspect in Aspect) + r"):", re.IGNORECASE)
 _BY_LABEL = {aspect.label.lower(): aspect for aspect in Aspect}
 
 

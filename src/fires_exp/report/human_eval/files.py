@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import StudyError
+from fires_exp.foreign import parse_json
 from fires_exp.report.human_eval.form import render_form
 from fires_exp.report.human_eval.study import PLACES, QUESTIONS, VERDICTS, Key, KeyItem, Study, Verdict
 
@@ -45,7 +46,8 @@ def read_key(path: Path) -> Key:
         key = Key(**{**facts, "items": items, "questions": tuple(facts["questions"])})
         sound = (
             isinstance(key.study, str)
-            and set(key.systems) == set(PLACES)
+            and all(isinstance(of, dict) and set(of) == set(PLACES) for of in (key.systems, key.files))
+            and all(isinstance(name, str) for name in key.systems.values())
             and set(key.questions) <= KNOWN_QUESTIONS
             and all(item.side_a in PLACES for item in items.values())
         )
@@ -104,7 +106,7 @@ def write_ratings(path: Path, key_study: str, ratings: Ratings) -> None:
 
 def _object(path: Path, form: str, remedy: str) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}; {remedy}") from None
     except ValueError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from fires_exp.errors import StudyError
+from fires_exp.foreign import parse_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ def run_config(run_folder: Path) -> dict[str, Any]:
     path = run_folder / "resolved.yaml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         tree = None
     if not isinstance(tree, dict):
         raise StudyError(f"{path}: no YAML of a run; name another run, or copy the predictions elsewhere and name the file")
@@ -98,8 +98,8 @@ def _read(path: Path) -> System:
 
 def _prediction(line: str, where: str) -> Prediction:
     try:
-        row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+        row: Any = parse_json(line)
+    except ValueError as error:
         raise StudyError(f"{where}: no JSON ({error}); a predictions file has one object a line") from None
     texts = {name: row.get(name, "") for name in ("id", "context", "thought", "response")} if isinstance(row, dict) else {}
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]

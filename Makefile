@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # no run of this project needs a model hub; a backbone from the hub is asked for by name
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup run test check smoke docs bench bench-trl test-trl human-eval clean
+.PHONY: help setup run test fuzz check smoke docs bench bench-trl test-trl human-eval clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,15 @@ smoke: setup ## the whole recipe on a tiny random model, under a minute
 test: setup ## the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-check: setup ## lint, format, types
+check: setup ## lint, format, types, licences, known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python checks/licences.py
+	$(BIN)/python checks/audit.py
+
+fuzz: setup ## the fuzzing of the tests with 100 times as many inputs, new ones each time (an hour)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
 
 docs: setup ## write docs/config.md from the schema
 	$(BIN)/python -m fires_exp.config.describe docs/config.md

@@ -11,7 +11,7 @@ import pytest
 from faulty_server import serving, status
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path for folder in ("src", "benchmarks", "experiments", "tools") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(path for folder in ("src", "benchmarks", "experiments", "checks") for path in (ROOT / folder).rglob("*.py"))
 RUNS_PICKLES = {"pickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 
 
@@ -19,7 +19,7 @@ def name_of(node):
     """`a.b.c` of a name or attribute; empty for anything else."""
     if isinstance(node, ast.Name):
         return node.id
-    return f"{name_of(node.value)}.{node.attr}".lstrip(".") if isinstance(node, ast.Attribute) else ""
+    return f"{name_of(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else ""
 
 
 def said(call, keyword):

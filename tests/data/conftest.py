@@ -95,6 +95,7 @@ def write_video(path: Path, *, key_frame_every_seconds: int) -> None:
         stream: Any = container.add_stream("libx264", rate=FRAMES_A_SECOND)
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = 1  # several threads write other bytes each time
         stream.codec_context.gop_size = key_frame_every_seconds * FRAMES_A_SECOND
         stream.options = {"preset": "veryfast", "sc_threshold": "0"}
         for index in range(SECONDS * FRAMES_A_SECOND):

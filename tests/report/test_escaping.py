@@ -2,16 +2,28 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
 
 import pytest
 import yaml
 from report.study_files import write_system
-from report.test_page import Page
 
 from fires_exp.report.human_eval.__main__ import main
 from fires_exp.report.page import write_page
 
 ATTACK = '"\'></text></svg></script></title></style><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 191 }}'
+
+
+class Tags(HTMLParser):
+    """What a browser takes for tags, each with its attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
 
 
 def attacked(value, keep=()):
@@ -24,8 +36,8 @@ def attacked(value, keep=()):
 
 
 def check(page):
-    for tag, attributes in Page(page).tags:
-        assert tag not in ("img", "iframe", "object")
+    for tag, attributes in Tags(page).found:
+        assert tag not in ("img", "iframe", "object", "script")
         assert not any(name.startswith("on") for name in attributes)
     assert "<script>alert" not in page
     assert "1337" not in page, "the attack is a text, not a template"
@@ -84,11 +96,10 @@ def test_no_name_and_no_text_of_a_study_is_markup(tmp_path, cache):
     names = ["--names", f"ours{ATTACK}", f"theirs{ATTACK}"]
     assert main(["make", *map(str, runs), "--out", str(out), "--count", "2", "--seed", "1", *names]) == 0
     page = (out / "rate.html").read_text()
-    script = page.count("<script")
-    for tag, attributes in Page(page).tags:
-        assert tag not in ("img", "iframe") or "onerror" not in attributes
+    tags = Tags(page).found
+    assert [tag for tag, _ in tags].count("script") == page.count("<script") == page.count("</script>") == 2, "the facts and ours"
+    assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
     assert "<script>alert" not in page
-    assert script == page.count("</script>")
     key = json.loads((out / "key.json").read_text())
     ratings = {
         "format": "human-eval ratings 1",
@@ -99,13 +110,5 @@ def test_no_name_and_no_text_of_a_study_is_markup(tmp_path, cache):
     (tmp_path / "ratings.json").write_text(json.dumps(ratings))
     assert main(["read", str(out / "key.json"), str(tmp_path / "ratings.json")]) == 0
     drawing = ElementTree.fromstring((out / "results.svg").read_text())
-    assert {element.tag.rpartition("}")[2] for element in drawing.iter()} <= {
-        "svg",
-        "g",
-        "rect",
-        "text",
-        "title",
-        "path",
-        "desc",
-        "tspan",
-    }
+    kinds = "svg g rect text title path desc tspan defs clipPath"
+    assert {element.tag.rpartition("}")[2] for element in drawing.iter()} <= set(kinds.split())

@@ -67,6 +67,8 @@ def read_csv(path: Path, columns: Sequence[str], problems: RowProblems) -> Itera
         except RowError as error:
             raise DataError(f"{path.name}:1: the header {error.problem}; mend it") from None
         missing = [column for column in columns if column not in header]
+        if missing and any("\0" in name or _NOT_UTF8.search(name) for name in header):
+            raise DataError(f"{path.name}:1: the header is not UTF-8; save the file as UTF-8")
         if missing:
             raise DataError(f"{path.name}: no column {', '.join(missing)}; its first line has to name {', '.join(columns)}")
         name, finished = path.name, False

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from pathlib import Path
 
 import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from fires_exp.config.schema import BackboneConfig
@@ -82,7 +82,7 @@ def choose_attention(name: str, device: torch.device) -> str:
 
 def _unreachable(config: BackboneConfig, error: OSError) -> BackboneError:
     first_line = str(error).strip().splitlines()[0]
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    offline = " (HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
     return BackboneError(
         f"backbone {config.name}: {config.path or config.source} can't be loaded{offline}: {first_line} "
         "Write backbone.path=<local folder>, or choose backbone=smollm2_vl, which needs no hub"

@@ -7,12 +7,12 @@ stand-in for RoBERTa that needs no hub. `tiny` is a random model for tests. Repo
 from __future__ import annotations
 
 import importlib.util
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -54,7 +54,7 @@ def load_encoder(config: EncoderConfig, cache: Path) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(source, revision=config.revision, dtype=torch.float32, use_safetensors=True, **pooler)
     except OSError as error:
         first_line = str(error).strip().splitlines()[0]
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        offline = " (HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
         raise BackboneError(
             f"encoder {config.name}: {source} can't be loaded{offline}: {first_line} "
             "Write its path=<local folder>, or choose the encoder minilm, which needs no hub"

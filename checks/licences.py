@@ -14,10 +14,10 @@ from pathlib import Path
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
 # approved by the Open Source Initiative, or as free as those: SPDX identifiers
-OPEN = frozenset(
-    ["Apache-2.0", "LLVM-exception", "MIT", "MIT-CMU", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "ISC", "Zlib", "CC0-1.0"]
-    + ["PSF-2.0", "CNRI-Python", "MPL-2.0", "BSL-1.0"]
-)
+OPEN = {
+    *("Apache-2.0", "LLVM-exception", "MIT", "MIT-CMU", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "ISC", "Zlib", "CC0-1.0"),
+    *("PSF-2.0", "CNRI-Python", "MPL-2.0", "BSL-1.0"),
+}
 ALIASES = {
     "Apache Software License": "Apache-2.0",
     "Apache": "Apache-2.0",

@@ -18,7 +18,7 @@ from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
 
 # the gate tries the same inputs each time, about a minute of them; `make fuzz` tries new ones for as long as it takes
-settings.register_profile("gate", max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("gate", max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "fuzz", max_examples=10_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )

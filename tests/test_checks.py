@@ -1,6 +1,7 @@
 """The checks of what the project depends on."""
 
 import json
+import re
 from importlib.metadata import PackageNotFoundError
 
 import audit
@@ -62,3 +63,10 @@ def test_where_nobody_can_be_asked_it_says_so(said):
     status, line = audit.verdict(said)
     assert status == 0
     assert line.startswith("audit: skipped")
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    root = licences.LOCK.parent
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", (root / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    assert len(named) > 50
+    assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in (root / file).read_text(encoding="utf-8")] == []

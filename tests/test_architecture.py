@@ -13,8 +13,8 @@ PACKAGE = ROOT / "src" / "fires_exp"
 # rollouts knows how to have itself scored; grpo above metrics, since health looks for tied groups; report above stages, since a
 # run ends by writing its page.
 ORDER = [
-    "errors", "foreign", "config", "endpoint", "data", "thinking", "prompts", "policy", "scores", "rewards", "rollouts", "grpo",
-    "metrics", "modules", "report", "stages",
+    "errors", "foreign", "config", "endpoint", "data", "thinking", "prompts", "rivals", "policy", "scores", "rewards", "rollouts",
+    "grpo", "metrics", "modules", "report", "stages",
 ]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONG_FILES = {

@@ -33,14 +33,16 @@ def overrides_for(group, name):
         chosen.append("predictions=somewhere")
     if (group, name) == ("recipe", "rival"):
         chosen.append("rival=gpt_4o")
+    if group == "trained_rival":
+        chosen += ["recipe=train_rival", "aspects=no_thought"]
     if name == "emotyda_esc" and group == "experiment":
         chosen.append("test_dataset.root=somewhere")
     return chosen
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 99
-    assert len([name for group, name in OPTIONS if group == "experiment"]) == 27
+    assert len(OPTIONS) == 115
+    assert len([name for group, name in OPTIONS if group == "experiment"]) == 31
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)

@@ -41,6 +41,13 @@ FIRES = {
 ALL = ["visual_scene", "emotion", "situation", "response_strategy"]
 NO_THOUGHT = {"aspects.name": "no_thought", "aspects.plan": "none", "aspects.aspects": []}
 RIVAL = {"recipe.name": "rival", "recipe.stages": ["evaluate"], "recipe.policies": ["rival"]}
+TRAINED = {"recipe.name": "train_rival", "recipe.stages": ["sft", "evaluate"], "recipe.policies": ["sft"]}
+BLENDERBOT = {
+    "sft.batch_size": 16,
+    "sft.gradient_checkpointing": False,
+    "sft.optimizer.learning_rate": 3e-5,
+    "sft.optimizer.schedule": "linear",
+}
 OPENAI = {"rival.base_url": "https://api.openai.com/v1", "rival.api_key_env": "OPENAI_API_KEY"}
 GPT_4O = {"rival.model": "gpt-4o-2024-11-20", "rival.price_prompt": 2.5, "rival.price_completion": 10.0}
 CHANGES = {
@@ -109,6 +116,16 @@ CHANGES = {
         "rival.price_prompt": 0.55,
         "rival.price_completion": 2.19,
     },
+    "smes": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "trained_rival.name": "smes"},
+    "smes_qwen": {**NO_THOUGHT, **TRAINED, "trained_rival.name": "smes", "trained_rival.model": "backbone"},
+    "blenderbot_joint": {
+        **NO_THOUGHT,
+        **TRAINED,
+        **BLENDERBOT,
+        "frames.name": "none",
+        "trained_rival.name": "blenderbot_joint",
+    },
+    "bbmhr": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "frames.name": "none", "trained_rival.name": "bbmhr"},
     "beta_0": {"grpo.beta": 0.0},
     "beta_0_04": {"grpo.beta": 0.04},
     "cold_start_25": {"sft.fraction": 0.25},

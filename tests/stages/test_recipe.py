@@ -19,8 +19,9 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 RIVALS = [name for name in EXPERIMENTS if "recipe: rival" in (CONF / "experiment" / f"{name}.yaml").read_text()]
 SMALL = [
-    "backbone=tiny", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke",
-    "epitome=smoke", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "trainer.progress=false",
+    "backbone=tiny", "seq2seq=tiny", "hints=smoke", "frames.max_frames=2", "sft=smoke", "grpo=smoke", "sampling=smoke",
+    "predict=smoke", "metrics=smoke", "epitome=smoke", "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3",
+    "trainer.progress=false",
 ]  # fmt: skip
 
 

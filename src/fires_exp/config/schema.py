@@ -251,6 +251,33 @@ class RivalConfig(EndpointConfig):
 
 
 @dataclass(kw_only=True)
+class TrainedRivalConfig:
+    name: str = leaf("none: the sft stage trains our own policy; smes, blenderbot_joint or bbmhr: it trains that rival instead")
+    model: str = leaf("what is trained: backbone (an adapter, `sft.lora`) or seq2seq (all its weights)")
+
+    def __post_init__(self) -> None:
+        _one_of("trained_rival.name", self.name, ("none", "smes", "blenderbot_joint", "bbmhr"))
+        _one_of("trained_rival.model", self.model, ("backbone", "seq2seq"))
+
+
+@dataclass(kw_only=True)
+class Seq2SeqConfig:
+    name: str = leaf("name in reports")
+    source: str = leaf("hub: from path; tiny: random, for tests")
+    path: str | None = leaf("source=hub: a hub id or a local folder of a BlenderBot, or of another sequence-to-sequence model")
+    revision: str | None = leaf("source=hub: the commit of a hub id; unused for a folder")
+    max_source_tokens: int = leaf("longest history, hints included; what is older is cut off")
+    max_target_tokens: int = leaf("longest text to learn or to write, labels included; the rest is cut off")
+
+    def __post_init__(self) -> None:
+        _one_of("seq2seq.source", self.source, ("hub", "tiny"))
+        _check(self.source != "hub" or bool(self.path), "seq2seq.source=hub needs seq2seq.path=<hub id or folder>")
+        for key in ("max_source_tokens", "max_target_tokens"):
+            count = getattr(self, key)
+            _check(count >= 8, f"seq2seq.{key}={count}: write at least 8")
+
+
+@dataclass(kw_only=True)
 class PromptConfig:
     max_tokens: int = leaf("longest prompt, frames included; the oldest whole turns are dropped until it fits, and counted")
 
@@ -494,6 +521,18 @@ class SamplingConfig:
 
 
 @dataclass(kw_only=True)
+class HintsConfig:
+    backbone: BackboneConfig | None = leaf("the vision-language model that is asked; null asks `backbone`")
+    batch_size: int = leaf("questions answered at a time")
+    max_prompt_tokens: int = leaf("longest question, frames included; oldest turns are dropped until it fits")
+    decoding: SamplingConfig = leaf("how it answers; temperature 0 is greedy")
+
+    def __post_init__(self) -> None:
+        _check(self.batch_size >= 1, f"hints.batch_size={self.batch_size}: write at least 1")
+        _check(self.max_prompt_tokens >= 64, f"hints.max_prompt_tokens={self.max_prompt_tokens}: write at least 64")
+
+
+@dataclass(kw_only=True)
 class PredictConfig:
     split: str = leaf("the split that is answered and scored: train, val or test")
     batch_size: int = leaf("instances answered at a time")
@@ -621,6 +660,9 @@ class Config:
     aspects: AspectsConfig = leaf("what is thought about")
     teacher: TeacherConfig = leaf("who writes the thoughts to learn from")
     rival: RivalConfig = leaf("a model behind a service that answers the test split (recipe=rival)")
+    trained_rival: TrainedRivalConfig = leaf("another system that the sft stage trains, to compare with (recipe=train_rival)")
+    seq2seq: Seq2SeqConfig = leaf("the model of a trained rival that is no vision-language model")
+    hints: HintsConfig = leaf("what a model tells a trained rival beforehand, about frames or about the conversation")
     prompt: PromptConfig = leaf("how a conversation is put to the model")
     sft: SftConfig = leaf("the cold start")
     grpo: GrpoConfig = leaf("the reinforcement stage")
@@ -651,6 +693,17 @@ class Config:
             "rival" in self.recipe.policies or self.rival.sends,
             f"rival.dry_run and rival.batch_requests go with recipe=rival, not with recipe={self.recipe.name}",
         )
+        rival, recipe = self.trained_rival.name, self.recipe
+        _check(
+            rival == "none"
+            or (
+                recipe.stages in (["sft"], ["sft", "evaluate"])
+                and recipe.policies in ([], ["sft"])
+                and self.aspects.plan == "none"
+            ),
+            f"trained_rival={rival} with recipe={recipe.name} and aspects={self.aspects.name}: write recipe=train_rival and "
+            "aspects=no_thought, since a rival writes its own form",
+        )
         files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
         _check(
             files is None or (isinstance(files, list) and all(isinstance(file, str) for file in files)),
@@ -662,3 +715,9 @@ class Config:
             "go together",
         )
         _check(self.references is None or bool(files), f"references={self.references}: only recipe=score reads them")
+
+    @property
+    def trained_model(self) -> str:
+        """The name of the model that is trained and answers."""
+        on_seq2seq = self.trained_rival.name != "none" and self.trained_rival.model == "seq2seq"
+        return self.seq2seq.name if on_seq2seq else self.backbone.name

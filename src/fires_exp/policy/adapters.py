@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
+from torch import nn
 
 from fires_exp.config.schema import LoraConfig
 from fires_exp.errors import BackboneError, TrainingError
 from fires_exp.policy.policy import Policy
+from fires_exp.policy.seq2seq import Seq2Seq
 
 VISION_TOWER = "visual"
 
@@ -49,7 +51,7 @@ def add_adapter(policy: Policy, config: LoraConfig, seed: int) -> None:
     policy.to(policy.device)
 
 
-def save_activation_memory(policy: Policy) -> None:
+def save_activation_memory(policy: Policy | Seq2Seq) -> None:
     """Recompute activations in the backward pass (gradient checkpointing)."""
     model = policy.model
     # transformers renamed it in 5.2x; machines in use have both
@@ -87,7 +89,7 @@ def fold_adapter(policy: Policy, folder: Path) -> None:
     policy.to(policy.device).eval()
 
 
-def parameters_hash(policy: Policy, trainable: bool) -> str:
+def parameters_hash(policy: nn.Module, trainable: bool) -> str:
     """sha256 over the bytes of all trainable, or all frozen, parameters, in their order."""
     digest = hashlib.sha256()
     for name, parameter in policy.named_parameters():

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fires_exp.errors import StageError
 from fires_exp.report.charts import POLICY_NAMES, Drawing, learning_curves, share_figures
 from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
+from fires_exp.report.models import trained_model, trained_rival
 from fires_exp.report.sections import (
     ComparisonTable,
     MetricsTable,
@@ -153,7 +154,7 @@ def gather(run_folder: Path) -> PageFacts:
 
 def _other_run(table: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str, ...]:
     """A badge where the folder's table is of a run with another name, backbone or reward than the configuration's."""
-    configured = {"name": config.get("name")} | {group: config.get(group, {}).get("name") for group in ("backbone", "reward")}
+    configured = {"name": config.get("name"), "backbone": trained_model(config), "reward": config.get("reward", {}).get("name")}
     strange = [
         str(table[key]) for key, value in configured.items() if None not in (value, table.get(key)) and table[key] != value
     ]
@@ -162,12 +163,12 @@ def _other_run(table: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str
 
 def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequence[str], *, thinks: bool) -> dict[str, str]:
     """What was chosen, by the table where there is one, else by the configuration; only what the run's stages use."""
-    named = {group: config[group]["name"] for group in ("backbone", "dataset", "reward", "teacher") if group in config}
+    named = {group: config[group]["name"] for group in ("dataset", "reward", "teacher") if group in config}
     trained_on = named.get("dataset")
     asked = config.get("recipe", {}).get("policies", ())
     found = {
-        "backbone": None if asked == ["rival"] else table.get("backbone", named.get("backbone")),
-        "rival": config.get("rival", {}).get("model") if "rival" in asked else None,
+        "backbone": None if asked == ["rival"] else table.get("backbone", trained_model(config)),
+        "rival": config.get("rival", {}).get("model") if "rival" in asked else trained_rival(config),
         "dataset": table.get("dataset", (config.get("test_dataset") or {}).get("name", trained_on)),
         "trained on": trained_on if "sft" in stages or "grpo" in stages else None,
         "split": table.get("split", config.get("predict", {}).get("split")),

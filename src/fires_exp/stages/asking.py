@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from fires_exp.config.schema import EndpointConfig, SamplingConfig
+from fires_exp.config.schema import BackboneConfig, EndpointConfig, SamplingConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import Answer, Asker, Question, Refusal, Usage, question_key
 from fires_exp.endpoint.client import api_key
 from fires_exp.endpoint.crowd import Crowd, ledger_path
 from fires_exp.endpoint.ledger import Ledger
 from fires_exp.endpoint.rehearsal import Estimate, Rehearsal, batch_line, read_batch_results
+from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.processor import encode_chat
@@ -66,26 +67,28 @@ def _ledger(work: Workspace, config: EndpointConfig) -> Ledger:
 
 
 class Backbone:
-    """An asker that lets the configured backbone answer, by our own sampling, `in_flight` questions at a time; `examples` has the
-    instances by id. The backbone is loaded when the first question comes that was not answered before."""
+    """An asker that lets a backbone answer, by our own sampling, `in_flight` questions at a time; `examples` has the instances by
+    id. The backbone is loaded when the first question comes that was not answered before."""
 
-    def __init__(self, work: Workspace, config: EndpointConfig, examples: Mapping[str, SupportExample]) -> None:
+    def __init__(
+        self,
+        work: Workspace,
+        backbone: BackboneConfig,
+        sampling: SamplingConfig,
+        in_flight: int,
+        examples: Mapping[str, SupportExample],
+    ) -> None:
         self._work = work
-        self._in_flight = config.in_flight
+        self._backbone = backbone
+        self._in_flight = in_flight
         self._examples = examples
-        self._sampling = SamplingConfig(
-            temperature=config.temperature or 0.0,
-            top_p=1.0,
-            max_new_tokens=config.max_tokens,
-            engine=work.config.predict.decoding.engine,
-        )
-        backbone = work.config.backbone
-        self._asked_of = [asdict(backbone), asdict(self._sampling), work.config.seed]
+        self._sampling = sampling
+        self._asked_of = [asdict(backbone), asdict(sampling), work.config.seed]
         self._ledger = Ledger(work.artifacts / "answers" / f"backbone-{backbone.name}.jsonl")
 
     @cached_property
     def _policy(self) -> Policy:
-        return self._work.policy([])
+        return build_policy(self._backbone, self._work.cache, self._work.device)
 
     def ask(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
         waiting: list[tuple[str, Question]] = []

@@ -13,13 +13,11 @@ from tqdm import tqdm
 from fires_exp.data.records import SupportExample
 from fires_exp.modules import ranks
 from fires_exp.modules.training import chunks
-from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
-from fires_exp.prompts.processor import EncodedPrompt
 from fires_exp.stages.artefact import Artefact, code_hash, whole_lines, write_atomically
 from fires_exp.stages.fit import ADAPTER
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
-from fires_exp.thinking.tags import parse_completion
+from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -37,33 +35,32 @@ def make_predictions(work: Workspace, adapters: Sequence[Artefact]) -> Artefact:
     }
 
     def build(folder: Path) -> None:
-        path = folder / PREDICTIONS
-        done = ranks.from_first(_keep_whole_batches(path, config.batch_size) if ranks.is_first() else 0)
         policy = work.policy([adapter.folder / ADAPTER for adapter in adapters])
         encode = work.encode(policy.processor, work.test_dataset, examples)
-        bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
-        with bar:
-            # a round is a batch a rank: the batches are those of one process, so the answers are too
-            for batches in chunks(chunks(examples[done:], config.batch_size), ranks.count()):
-                own = batches[ranks.rank()] if ranks.rank() < len(batches) else ()
-                rows = ranks.joined(_answer(work, policy, own, encode))
-                _append(path, rows)
-                bar.update(len(rows))
+
+        def answer(batch: Sequence[SupportExample]) -> list[dict[str, Any]]:
+            seeds = [[stream_seed(work.config.seed, "predict", example.id)] for example in batch]
+            answers = sample_completions(policy, [encode(example) for example in batch], config.decoding, seeds)
+            return [
+                prediction_row(work, example, one.text, one.finish_reason) for example, (one,) in zip(batch, answers, strict=True)
+            ]
+
+        answer_all(work, folder, answer)
 
     return work.make("predictions", depends_on, build, together=True)
 
 
-def _answer(
-    work: Workspace, policy: Policy, batch: Sequence[SupportExample], encode: Callable[[SupportExample], EncodedPrompt]
-) -> list[dict[str, Any]]:
-    if not batch:
-        return []
-    seeds = [[stream_seed(work.config.seed, "predict", example.id)] for example in batch]
-    answers = sample_completions(policy, [encode(example) for example in batch], work.config.predict.decoding, seeds)
-    return [
-        prediction_row(work, example, answer.text, answer.finish_reason)
-        for example, (answer,) in zip(batch, answers, strict=True)
-    ]
+def answer_all(work: Workspace, folder: Path, answer: Callable[[Sequence[SupportExample]], list[dict[str, Any]]]) -> None:
+    """The rows that `answer` gives to each batch of test instances, written as they come; whole batches are not asked again."""
+    path, size, examples = folder / PREDICTIONS, work.config.predict.batch_size, work.test_examples
+    done = ranks.from_first(_keep_whole_batches(path, size) if ranks.is_first() else 0)
+    bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
+    with bar:
+        # a round is a batch a rank: the batches are those of one process, so the answers are too
+        for batches in chunks(chunks(examples[done:], size), ranks.count()):
+            rows = ranks.joined(answer(batches[ranks.rank()]) if ranks.rank() < len(batches) else [])
+            _append(path, rows)
+            bar.update(len(rows))
 
 
 @ranks.first_only
@@ -74,7 +71,11 @@ def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def prediction_row(work: Workspace, example: SupportExample, completion: str, finish_reason: str) -> dict[str, Any]:
     """One prediction: `completion` as it was written, and what was read out of it."""
-    parsed = parse_completion(completion, work.plan)
+    return parsed_row(example, completion, finish_reason, parse_completion(completion, work.plan))
+
+
+def parsed_row(example: SupportExample, completion: str, finish_reason: str, parsed: ParsedCompletion) -> dict[str, Any]:
+    """The same for a completion that was read already."""
     return {
         "id": example.id,
         "completion": completion,

@@ -40,6 +40,7 @@ from fires_exp.stages.score import score
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, skill_report, support_scorer
+from fires_exp.stages.trained_rival import make_trained_rival, predict_trained_rival
 from fires_exp.stages.workspace import Workspace
 from fires_exp.thinking.bank import read_bank
 
@@ -103,6 +104,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
                 print(_told_without_policies(work, run_folder))
         return
     thoughts = sft = grpo = scorer = None
+    trains_rival = work.config.trained_rival.name != "none"
     if "train_epitome" in stages:
         epitome = make_scorer(work)
         if first:
@@ -115,8 +117,10 @@ def _run(work: Workspace, run_folder: Path) -> None:
         thoughts = make_thoughts(work)
         _keep_thoughts(work, run_folder, thoughts)
     if "sft" in stages:
-        sft = make_sft(work, thoughts)
-        _say_canary(sft, run_folder)
+        sft = make_trained_rival(work) if trains_rival else make_sft(work, thoughts)
+        _say_trained(sft)
+        if not trains_rival:  # which reads no pictures itself
+            _say_canary(sft, run_folder)
     if "grpo" in stages:
         try:
             grpo = make_grpo(work, sft, scorer)
@@ -164,7 +168,12 @@ def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> Non
 
 def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:
     log.info("answering as %s", policy)
-    predictions = make_rival_predictions(work) if policy == RIVAL else make_predictions(work, adapters)
+    if policy == RIVAL:
+        predictions = make_rival_predictions(work)
+    elif work.config.trained_rival.name != "none":
+        predictions = predict_trained_rival(work, *adapters)
+    else:
+        predictions = make_predictions(work, adapters)
     if ranks.is_first():
         (run_folder / "predictions").mkdir(exist_ok=True)
         shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
@@ -179,13 +188,15 @@ def _write_table(
         "dataset": work.test_dataset.name,
         "split": work.config.predict.split,
         "instances": len(work.test_examples),
-        "backbone": work.config.backbone.name,
+        "backbone": work.config.trained_model,
         "reward": work.config.reward.name,
         "scorer": scorer.scorer.name if scorer else None,
         **table.as_json(),
     }
     if RIVAL in work.config.recipe.policies:
         facts |= {"rival": work.config.rival.model, "shots": [example.id for example in draw_shots(work)]}
+    if work.config.trained_rival.name != "none":
+        facts["rival"] = work.config.trained_rival.name
     if thoughts is not None:
         bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
         facts["teacher"] = work.config.teacher.name
@@ -206,10 +217,14 @@ def _show_training(run_folder: Path, sft: Artefact | None, grpo: Path | None) ->
 
 
 @ranks.first_only
-def _say_canary(sft: Artefact, run_folder: Path) -> None:
-    shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
+def _say_trained(sft: Artefact) -> None:
     facts = json.loads((sft.folder / FACTS).read_text())
     log.info("sft trained %s parameters in %d steps", f"{facts['trainable_parameters']:,}", facts["steps"])
+
+
+@ranks.first_only
+def _say_canary(sft: Artefact, run_folder: Path) -> None:
+    shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     canary = json.loads((sft.folder / CANARY).read_text())
     if canary is None:
         log.info("picture canary: no two instances with frames of one size, nothing to swap")

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from fires_exp.config.schema import SamplingConfig
 from fires_exp.data.frames import FrameReader
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import Asker, ChatMessage, asked_of
@@ -119,7 +120,14 @@ def _asker(work: Workspace, examples: Sequence[SupportExample]) -> Asker:
     config = work.config.teacher
     if config.name == "openai":
         return service(work, config)
-    return Backbone(work, config, {example.id: example for example in examples}).ask
+    sampling = SamplingConfig(
+        temperature=config.temperature or 0.0,
+        top_p=1.0,
+        max_new_tokens=config.max_tokens,
+        engine=work.config.predict.decoding.engine,
+    )
+    by_id = {example.id: example for example in examples}
+    return Backbone(work, work.config.backbone, sampling, config.in_flight, by_id).ask
 
 
 def _teacher(work: Workspace) -> Teacher:

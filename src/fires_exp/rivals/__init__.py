@@ -1,0 +1,1 @@
+"""Systems that the paper compares with and that are trained here: one short file each."""

@@ -9,7 +9,7 @@ from fires_exp.errors import BackboneError
 from fires_exp.policy.seq2seq import build_seq2seq, check_seq2seq, load_seq2seq
 
 CPU = torch.device("cpu")
-GREEDY = SamplingConfig(temperature=0.0, top_p=1.0, max_new_tokens=30, engine="stock")
+GREEDY = SamplingConfig(temperature=0.0, top_p=1.0, max_new_tokens=30, engine="transformers")
 MARKS = ("[strategy]", "[response]")
 
 
@@ -76,7 +76,7 @@ def test_what_is_learned_is_written_marks_included_and_survives_saving(seq2seq, 
 
 
 def test_a_text_that_does_not_end_is_cut_off_and_says_so(seq2seq):
-    limit = SamplingConfig(temperature=1.0, top_p=0.9, max_new_tokens=2, engine="stock")
+    limit = SamplingConfig(temperature=1.0, top_p=0.9, max_new_tokens=2, engine="transformers")
     sources = [seq2seq.source(["I did it."])] * 3
     torch.manual_seed(7)
     written = seq2seq.write(sources, limit, seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -114,14 +115,23 @@ class BackboneRival(RivalModel):
 
     def _prompt(self, policy: Policy, example: SupportExample, hints: Hints) -> EncodedPrompt:
         """Instruction and history; the oldest turns are dropped until it fits `prompt.max_tokens`."""
-        for dropped in range(len(example.history)):
-            prompt = self._shown(policy, example, hints, dropped)
-            if len(prompt.prompt_ids) <= self.work.config.prompt.max_tokens:
-                return prompt
-        raise DataError(
-            f"{example.source or example.id}: the last turn of {example.id} alone makes {len(prompt.prompt_ids)} tokens, more "
-            f"than prompt.max_tokens={self.work.config.prompt.max_tokens}; raise it"
-        )
+        limit = self.work.config.prompt.max_tokens
+        whole = self._shown(policy, example, hints, 0)
+        if len(whole.prompt_ids) <= limit:
+            return whole
+
+        def fits(dropped: int) -> bool:
+            return len(self._shown(policy, example, hints, dropped).prompt_ids) <= limit
+
+        last = len(example.history) - 1
+        # a prompt without its oldest turn is shorter
+        prompt = self._shown(policy, example, hints, bisect_left(range(last), True, lo=min(1, last), key=fits))
+        if len(prompt.prompt_ids) > limit:
+            raise DataError(
+                f"{example.source or example.id}: the last turn of {example.id} alone makes {len(prompt.prompt_ids)} tokens, more "
+                f"than prompt.max_tokens={limit}; raise it"
+            )
+        return prompt
 
     def _shown(self, policy: Policy, example: SupportExample, hints: Hints, dropped: int) -> EncodedPrompt:
         lines = [

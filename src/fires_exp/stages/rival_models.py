@@ -128,8 +128,8 @@ class BackboneRival(RivalModel):
         prompt = self._shown(policy, example, hints, bisect_left(range(last), True, lo=min(1, last), key=fits))
         if len(prompt.prompt_ids) > limit:
             raise DataError(
-                f"{example.source or example.id}: the last turn of {example.id} alone makes {len(prompt.prompt_ids)} tokens, more "
-                f"than prompt.max_tokens={limit}; raise it"
+                f"{example.source or example.id}: the last turn of {example.id} alone makes {len(prompt.prompt_ids)} tokens, "
+                f"more than prompt.max_tokens={limit}; raise it"
             )
         return prompt
 

@@ -55,7 +55,7 @@ class VowelReward:
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         share = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
         total = share if self.control is None else self.control.random()
-        return RewardBreakdown(total=total, format=1.0, consistency=share, support_skill=None)
+        return RewardBreakdown(total=total, format=1.0, consistency=share, support_skill=None, judge=None)
 
 
 class Curve(Logger):

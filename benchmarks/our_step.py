@@ -36,7 +36,7 @@ class TextReward:
 
     def score(self, answers: Sequence[tuple[ParsedCompletion, SupportExample]]) -> list[RewardBreakdown]:
         totals = [reward_of(completion.thought + completion.response) for completion, _ in answers]
-        return [RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None) for total in totals]
+        return [RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None, judge=None) for total in totals]
 
 
 class Rounds:

@@ -12,6 +12,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 THOUGHT = "Visual Scene: Not helpful\nEmotion: worry\nSituation: Unknown\nResponse Strategy: I should find out more."
 
 
+# a client's settings, quick enough for tests
+QUICK = {
+    "model": "stub", "api_key_env": None, "temperature": 0.0, "max_tokens": 50, "max_tokens_key": "max_tokens",
+    "image_detail": "auto", "frame_tokens": 255, "requests_per_minute": 6e5, "in_flight": 4, "timeout_seconds": 5.0,
+    "retries": 3, "backoff_seconds": 0.01, "max_wait_seconds": 2.0, "give_up_after": 5, "max_requests": None, "max_cost": None,
+    "price_prompt": None, "price_completion": None, "dry_run": False, "batch_requests": None, "batch_results": None,
+}  # fmt: skip
+
+
 class FaultyServer(ThreadingHTTPServer):
     """Answers `/v1/chat/completions`. `faults` are taken one a request, first to last, before it answers properly; `say` makes an
     answer's text from a request's body; `delay` is how many seconds an answer takes.

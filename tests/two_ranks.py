@@ -24,6 +24,7 @@ from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.rewards.total import RewardBreakdown
 from fires_exp.stages.fit import fresh_adapter
+from fires_exp.stages.judge import JudgeOfRanks
 from fires_exp.stages.strategies import strategy_for
 from fires_exp.thinking.aspects import ThinkingPlan
 
@@ -44,7 +45,7 @@ class VowelReward:
 
     def score(self, answers):
         shares = [sum(letter in "aeiou" for letter in one.response) / max(1, len(one.response)) for one, _ in answers]
-        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None) for share in shares]
+        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None, judge=None) for share in shares]
 
 
 class Recorder(pl.loggers.logger.DummyLogger):
@@ -163,3 +164,20 @@ def check_meetings():
         assert (ranks.count(), ranks.gather("x")) == (1, ["x"])
     assert ranks.joined(range(ranks.rank() + 1)) == [0, 0, 1]
     assert ranks.from_first("first" if ranks.is_first() else "other") == "first"
+    check_judge()
+
+
+def check_judge():
+    """The first rank's judge is asked about all ranks' responses, and each rank gets its own scores."""
+    asked = []
+
+    class LengthJudge:
+        def scores(self, answers):
+            asked.extend((example.id, response) for example, response in answers)
+            return [float(len(response) > 3) for _, response in answers]
+
+    shares = [[("a", "longer")], [("b", "x"), ("c", "longest")]]
+    own = [(make_example(name), response) for name, response in shares[ranks.rank()]]
+    scores = JudgeOfRanks(LengthJudge() if ranks.is_first() else None).scores(own)
+    assert scores == [[1.0], [0.0, 1.0]][ranks.rank()]
+    assert asked == ([*shares[0], *shares[1]] if ranks.is_first() else [])

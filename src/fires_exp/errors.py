@@ -18,7 +18,7 @@ class ConfigError(FiresError):
 
 
 class EndpointError(FiresError):
-    """A service did not answer, or its budget is used up. Raised by `endpoint`."""
+    """A service did not answer, or nothing to the point, or its budget is used up. Raised by `endpoint` and `scores.judge`."""
 
 
 class DataError(FiresError):

@@ -41,7 +41,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 115
+    assert len(OPTIONS) == 116
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 31
 
 

@@ -14,6 +14,7 @@ from fires_exp.endpoint.chat import Answer, ChatMessage, Question, Refusal
 from fires_exp.endpoint.client import retry_after
 from fires_exp.endpoint.crowd import Crowd
 from fires_exp.endpoint.ledger import Ledger
+from fires_exp.endpoint.tally import Tally
 from fires_exp.errors import ConfigError, EndpointError
 
 KEY = "sk-very-secret-0123456789"
@@ -32,8 +33,8 @@ def echo(body):
 def ask(tmp_path, quick):
     """Ask a server, with the ledger that earlier calls have filled; answers by question."""
 
-    def go(server, many, **changes):
-        crowd = Crowd(quick(server.url, **changes), Ledger(tmp_path / "answers.jsonl"))
+    def go(server, many, tally=None, **changes):
+        crowd = Crowd(quick(server.url, **changes), Ledger(tmp_path / "answers.jsonl"), Tally(tally))
         return {question.id: answer for question, answer in crowd.ask(many)}
 
     return go
@@ -217,6 +218,29 @@ def test_money_is_never_overspent(ask):
     assert len(server.requests) == 7  # 7 * 140 = 980
 
 
+def test_a_stage_that_goes_on_with_other_questions_has_spent_what_it_had(ask, tmp_path):
+    tally = tmp_path / "asked.txt"
+    with serving(echo) as server:
+        ask(server, questions(4), tally)
+        ask(server, questions(4), tally)  # there already, and counted once
+        tally.write_text(tally.read_text() + "0123")  # as a kill leaves it
+        with pytest.raises(EndpointError, match=r"teacher\.max_requests=7 requests are used up"):
+            ask(server, questions(20, first=4), tally, max_requests=7, in_flight=1)
+        assert len(server.requests) == 7
+        assert len(ask(server, questions(20, first=4), tally, max_requests=24)) == 20
+    keys = tally.read_text().splitlines()
+    assert len(keys) == len(set(keys)) == 24
+    assert {len(key) for key in keys} == {40}
+
+
+def test_refusals_in_a_row_are_counted_over_all_that_one_crowd_is_asked(quick, tmp_path):
+    with serving(echo, [status(400, "no pictures here")] * 9) as server:
+        crowd = Crowd(quick(server.url, in_flight=1, give_up_after=4), Ledger(tmp_path / "answers.jsonl"), Tally(None))
+        assert all(isinstance(answer, Refusal) for _, answer in crowd.ask(questions(3)))
+        with pytest.raises(EndpointError, match=r"4 requests in a row without an answer.*no pictures here"):
+            list(crowd.ask(questions(3)))
+
+
 def test_no_more_requests_than_asked_for_are_under_way_and_they_start_at_an_even_pace(ask):
     with serving(echo, delay=0.05) as server:
         ask(server, questions(12), in_flight=3, requests_per_minute=60 / 0.02)
@@ -233,7 +257,7 @@ def test_questions_are_made_as_they_are_needed(ask, quick, tmp_path):
             yield question
 
     with serving(echo) as server:
-        answers = Crowd(quick(server.url, in_flight=2), Ledger(tmp_path / "a.jsonl")).ask(lazily())
+        answers = Crowd(quick(server.url, in_flight=2), Ledger(tmp_path / "a.jsonl"), Tally(None)).ask(lazily())
         next(answers)
         assert len(made) <= 4
         answers.close()

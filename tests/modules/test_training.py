@@ -74,12 +74,12 @@ class VowelReward:
         self.asked.append((example.id, completion.response))
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         total = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
-        return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None)
+        return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None, judge=None)
 
 
 class EqualReward:
     def score(self, answers):
-        return [RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None) for _ in answers]
+        return [RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None, judge=None) for _ in answers]
 
 
 class Recorder(pl.loggers.logger.DummyLogger):
@@ -291,7 +291,7 @@ class SameLetterReward:
 
     def score(self, answers):
         shares = [completion.response.count("e") / max(1, len(completion.response)) for completion, _ in answers]
-        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None) for share in shares]
+        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None, judge=None) for share in shares]
 
 
 def test_a_policy_that_learns_to_say_one_thing_is_stopped_and_without_a_rule_is_not(tiny_config, cache, prompts):
@@ -363,7 +363,7 @@ def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, p
         def score(self, answers):
             scored = super().score(answers)
             self.calls = getattr(self, "calls", 0) + 1
-            equal = RewardBreakdown(total=0.5, format=1.0, consistency=0.5, support_skill=None)
+            equal = RewardBreakdown(total=0.5, format=1.0, consistency=0.5, support_skill=None, judge=None)
             pairs = zip(scored, answers, strict=True)
             return [equal if self.calls > 1 or example.id == "one" else one for one, (_, example) in pairs]
 

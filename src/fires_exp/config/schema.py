@@ -491,17 +491,40 @@ class SupportSkillConfig:
 
 
 @dataclass(kw_only=True)
+class JudgeConfig(EndpointConfig):
+    GROUP: ClassVar[str] = "reward.judge"
+
+    attempts: int = leaf("answers asked for a verdict; after so many without one the run stops")
+
+    def __post_init__(self) -> None:
+        EndpointConfig.__post_init__(self)
+        _check(self.attempts >= 1, f"reward.judge.attempts={self.attempts}: write at least 1")
+        _check(
+            self.batch_requests is None and self.batch_results is None,
+            "reward.judge.batch_requests and batch_results: completions are judged as they are sampled, no batch service can "
+            "wait for them; write null",
+        )
+
+
+@dataclass(kw_only=True)
 class RewardConfig:
     name: str = leaf("name in reports")
     format_weight: float = leaf("w^F of Eq. 5")
     consistency_weight: float = leaf("w^R of Eq. 5, for ROUGE-L F1 against the reference response")
     support_skill_weight: float = leaf("w^DE of Eq. 5, for support skills like the reference's; 0 is w/o SSR")
+    judge_weight: float = leaf("weight of a judge's view of the response beside the reference, from 0 to 1; 0 is Eq. 5")
     support_skill: SupportSkillConfig = leaf("who reads support skills, for the reward and for DIFF-EPITOME")
+    judge: JudgeConfig = leaf("the service that judges, where judge_weight is above 0")
 
     def __post_init__(self) -> None:
-        for part in ("format", "consistency", "support_skill"):
+        for part in ("format", "consistency", "support_skill", "judge"):
             weight = getattr(self, f"{part}_weight")
             _check(math.isfinite(weight) and weight >= 0, f"reward.{part}_weight={weight}: write 0 or more")
+        _check(
+            self.judge_weight == 0 or None not in (self.judge.base_url, self.judge.model),
+            f"reward.judge_weight={self.judge_weight:g} needs reward.judge.base_url=<service> and reward.judge.model=<model>, "
+            "or reward=judge",
+        )
 
 
 @dataclass(kw_only=True)
@@ -703,6 +726,10 @@ class Config:
             ),
             f"trained_rival={rival} with recipe={recipe.name} and aspects={self.aspects.name}: write recipe=train_rival and "
             "aspects=no_thought, since a rival writes its own form",
+        )
+        _check(
+            self.reward.judge.sends or ("grpo" in self.recipe.stages and self.reward.judge_weight > 0),
+            f"reward.judge.dry_run goes with reward=judge and a recipe with grpo, not with recipe={self.recipe.name}",
         )
         files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
         _check(

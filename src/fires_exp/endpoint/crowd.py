@@ -13,6 +13,7 @@ from fires_exp.endpoint.chat import Answer, Question, Refusal, asked_of, questio
 from fires_exp.endpoint.client import Client, NoAnswerError
 from fires_exp.endpoint.ledger import Ledger
 from fires_exp.endpoint.limits import Budget
+from fires_exp.endpoint.tally import Tally
 from fires_exp.errors import EndpointError
 
 log = logging.getLogger("fires_exp.endpoint")
@@ -20,12 +21,18 @@ log = logging.getLogger("fires_exp.endpoint")
 
 class Crowd:
     """Asks with `in_flight` requests at a time. An answer is in the ledger before anybody sees it, so whatever ends a run costs
-    at most the requests under way. Budget and pace hold for all questions asked through one crowd."""
+    at most the requests under way. The budget holds for all questions asked through one crowd, and for those that the tally has
+    from before."""
 
-    def __init__(self, config: EndpointConfig, ledger: Ledger) -> None:
+    def __init__(self, config: EndpointConfig, ledger: Ledger, tally: Tally) -> None:
         self._config = config
         self._ledger = ledger
+        self._tally = tally
         self._budget = Budget(config)
+        self._in_a_row = 0  # questions without an answer
+        for key in tally.keys:
+            if (known := ledger.find(key)) is not None:
+                self._budget.known(known.usage)
 
     def ask(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
         """An `Asker`. Questions are made as they are needed, so pictures of a few are in memory at a time.
@@ -36,10 +43,8 @@ class Crowd:
         stop = threading.Event()
         client = Client(self._config, self._budget, stop)
         unanswered: list[str] = []
-        in_a_row = 0
 
         def settle(futures: Iterable[Future[Answer | Refusal]]) -> Iterator[tuple[Question, Answer | Refusal]]:
-            nonlocal in_a_row
             for future in futures:
                 question = under_way.pop(future)
                 try:
@@ -47,15 +52,15 @@ class Crowd:
                 except NoAnswerError as error:
                     unanswered.append(f"{question.id}: {error}")
                     log.warning("%s", unanswered[-1])
-                    in_a_row += 1
+                    self._in_a_row += 1
                 else:
-                    in_a_row = in_a_row + 1 if isinstance(answer, Refusal) else 0
-                    if in_a_row < self._config.give_up_after:
+                    self._in_a_row = self._in_a_row + 1 if isinstance(answer, Refusal) else 0
+                    if self._in_a_row < self._config.give_up_after:
                         yield question, answer
                         continue
                     unanswered.append(f"{question.id}: {answer.reason if isinstance(answer, Refusal) else ''}")
-                if in_a_row >= self._config.give_up_after:
-                    raise EndpointError(f"{in_a_row} requests in a row without an answer, the last for {unanswered[-1]}")
+                if self._in_a_row >= self._config.give_up_after:
+                    raise EndpointError(f"{self._in_a_row} requests in a row without an answer, the last for {unanswered[-1]}")
 
         under_way: dict[Future[Answer | Refusal], Question] = {}
         pool = ThreadPoolExecutor(self._config.in_flight, thread_name_prefix="endpoint")
@@ -64,7 +69,8 @@ class Crowd:
                 key = question_key(question, asked_of(self._config))
                 known = self._ledger.find(key)
                 if known is not None:
-                    self._budget.known(known.usage)
+                    if self._tally.add(key):
+                        self._budget.known(known.usage)
                     yield question, known
                     continue
                 under_way[pool.submit(self._ask_and_keep, client, key, question)] = question
@@ -85,6 +91,7 @@ class Crowd:
         answer = client.ask(question)
         if isinstance(answer, Answer):
             self._ledger.add(key, question.id, answer)
+            self._tally.add(key)
         return answer
 
 

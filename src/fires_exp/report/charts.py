@@ -59,7 +59,12 @@ CHARTS = (
     ChartPlan(
         stage="grpo",
         title="Reward by part",
-        metrics={"reward/format": "format", "reward/consistency": "consistency", "reward/support_skill": "skill"},
+        metrics={
+            "reward/format": "format",
+            "reward/consistency": "consistency",
+            "reward/support_skill": "skill",
+            "reward/judge": "judge",
+        },
         note="unweighted",
     ),
     ChartPlan(

@@ -43,6 +43,7 @@ HONESTY = {
     ("backbone", "tiny"): "random backbone: shows that things run, nothing else",
     ("dataset", "sample"): "invented sample corpus",
     ("reward", "wo_support_skill"): "reward without its support-skill part",
+    ("reward", "judge"): "a model's judgement is rewarded too, which the paper does not",
 }
 
 
@@ -178,6 +179,7 @@ def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequen
         "teacher": table.get("teacher", named.get("teacher")) if thinks else None,
         "reward": table.get("reward", named.get("reward")) if "grpo" in stages else None,
         "support skills read by": table.get("scorer"),
+        "responses judged by": table.get("judge") if "grpo" in stages else None,
     }
     if found["trained on"] == found["dataset"]:
         found["trained on"] = None

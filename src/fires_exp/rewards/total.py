@@ -19,9 +19,9 @@ Answer = tuple[ParsedCompletion, SupportExample]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardBreakdown:
-    """`total` is what GRPO sees; the parts are unweighted. `support_skill` is None where it was not asked for.
+    """`total` is what GRPO sees; the parts are unweighted. `support_skill` and `judge` are None where they were not asked for.
 
-    >>> RewardBreakdown(total=0.4, format=1.0, consistency=0.3, support_skill=None).total
+    >>> RewardBreakdown(total=0.4, format=1.0, consistency=0.3, support_skill=None, judge=None).total
     0.4
     """
 
@@ -29,11 +29,17 @@ class RewardBreakdown:
     format: float
     consistency: float
     support_skill: float | None
+    judge: float | None
 
     @property
     def parts(self) -> dict[str, float]:
         """The parts that were computed, by name."""
-        parts = {"format": self.format, "consistency": self.consistency, "support_skill": self.support_skill}
+        parts = {
+            "format": self.format,
+            "consistency": self.consistency,
+            "support_skill": self.support_skill,
+            "judge": self.judge,
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -45,25 +51,36 @@ class CompletionReward(Protocol):
         ...
 
 
+class ResponseJudge(Protocol):
+    """Whoever compares responses with the reference; `scores.judge.ReferenceJudge` does."""
+
+    def scores(self, answers: Sequence[tuple[SupportExample, str]]) -> list[float]:
+        """For each response 1 if it is better than its reference, 0 if worse, in order."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reward:
-    """Weights and scorer of Eq. 5."""
+    """Weights, scorer and judge of Eq. 5, which we give a fourth part."""
 
     config: RewardConfig
     scorer: SupportSkillScorer | None
+    judge: ResponseJudge | None
 
     def __post_init__(self) -> None:
-        check_reward(self.config, has_scorer=self.scorer is not None)
+        check_reward(self.config, has_scorer=self.scorer is not None, has_judge=self.judge is not None)
 
     def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
-        """r = w^F r^F + w^R r^R + w^DE r^DE if the completion is well-formed, else 0 in total; weights are not normalised.
+        """r = w^F r^F + w^R r^R + w^DE r^DE + w^J r^J if the completion is well-formed, else 0 in total; weights are not
+        normalised. r^J, which the paper has not, is the judge's.
 
         A malformed completion's parts are 0 too: nothing of it was rewarded.
         """
         well_formed = [(completion, example) for completion, example in answers if completion.well_formed]
         skills = iter(self._support_skill(well_formed))
+        judged = iter(self._judged(well_formed))
         return [
-            self._total(completion, example, next(skills)) if completion.well_formed else self._nothing
+            self._total(completion, example, next(skills), next(judged)) if completion.well_formed else self._nothing
             for completion, example in answers
         ]
 
@@ -79,24 +96,40 @@ class Reward:
             for reference, response in zip(levels[: len(answers)], levels[len(answers) :], strict=True)
         ]
 
-    def _total(self, completion: ParsedCompletion, example: SupportExample, skill: float | None) -> RewardBreakdown:
+    def _judged(self, answers: Sequence[Answer]) -> Sequence[float | None]:
+        """r^J of each answer. The judge is asked even where there is none: of several ranks another may have some."""
+        if self.judge is None:
+            return [None] * len(answers)
+        return self.judge.scores([(example, completion.response) for completion, example in answers])
+
+    def _total(
+        self, completion: ParsedCompletion, example: SupportExample, skill: float | None, judged: float | None
+    ) -> RewardBreakdown:
         form = format_reward(completion)
         consistency = consistency_reward(completion, example.reference_response)
         total = self.config.format_weight * form + self.config.consistency_weight * consistency
         if skill is not None:
             total += self.config.support_skill_weight * skill
-        return RewardBreakdown(total=total, format=form, consistency=consistency, support_skill=skill)
+        if judged is not None:
+            total += self.config.judge_weight * judged
+        return RewardBreakdown(total=total, format=form, consistency=consistency, support_skill=skill, judge=judged)
 
     @property
     def _nothing(self) -> RewardBreakdown:
         skill = None if self.scorer is None else 0.0
-        return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=skill)
+        judged = None if self.judge is None else 0.0
+        return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=skill, judge=judged)
 
 
-def check_reward(config: RewardConfig, *, has_scorer: bool) -> None:
-    """Raises `ConfigError` where support skill is asked for and nothing scores it."""
+def check_reward(config: RewardConfig, *, has_scorer: bool, has_judge: bool) -> None:
+    """Raises `ConfigError` where support skill or a judge is asked for and there is none."""
     if config.support_skill_weight != 0 and not has_scorer:
         raise ConfigError(
             f"reward={config.name} rewards support skill (support_skill_weight={config.support_skill_weight:g}), which needs "
             "a scorer of EPITOME levels: give one, or choose reward=wo_support_skill"
+        )
+    if config.judge_weight != 0 and not has_judge:
+        raise ConfigError(
+            f"reward={config.name} rewards what a judge says (judge_weight={config.judge_weight:g}), which needs a judge: give "
+            "one, or write reward.judge_weight=0"
         )

@@ -17,6 +17,7 @@ from fires_exp.endpoint.client import api_key
 from fires_exp.endpoint.crowd import Crowd, ledger_path
 from fires_exp.endpoint.ledger import Ledger
 from fires_exp.endpoint.rehearsal import Estimate, Rehearsal, batch_line, read_batch_results
+from fires_exp.endpoint.tally import Tally
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
@@ -26,9 +27,9 @@ from fires_exp.stages.workspace import Workspace
 log = logging.getLogger("fires_exp.stages")
 
 
-def service(work: Workspace, config: EndpointConfig) -> Asker:
+def service(work: Workspace, config: EndpointConfig, tally: Tally) -> Asker:
     """The configured service; what it once answered is not asked again, whichever run and stage has asked."""
-    return Crowd(config, _ledger(work, config)).ask
+    return Crowd(config, _ledger(work, config), tally).ask
 
 
 def check_service(config: EndpointConfig) -> None:

@@ -18,6 +18,7 @@ from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash, whole_lines
 from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, keep_steps, log_table, training_plan
+from fires_exp.stages.judge import judge_identity, reference_judge
 from fires_exp.stages.train_epitome import NamedScorer
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
 
@@ -33,7 +34,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
     config = work.config.grpo
     examples = work.examples("train")
     settings, reward = asdict(config), asdict(work.config.reward)
-    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"], reward["support_skill"]
+    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"], reward["support_skill"], reward["judge"]
     rewarded = work.config.reward.support_skill_weight > 0
     health = asdict(work.config.health)
     del health["name"], health["stop"]  # a run that was stopped goes on in its folder when the rule is eased
@@ -45,6 +46,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         "sampling": asdict(work.config.sampling),
         "reward": reward,
         "scorer": scorer.identity if scorer and rewarded else None,
+        "judge": judge_identity(work),
         "health": health,
         "code": code_hash(
             *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/ranks.py", "modules/training.py",
@@ -72,7 +74,11 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
             config,
             work.config.sampling,
             work.config.health,
-            Reward(config=work.config.reward, scorer=scorer.scorer if scorer and rewarded else None),
+            Reward(
+                config=work.config.reward,
+                scorer=scorer.scorer if scorer and rewarded else None,
+                judge=reference_judge(work, folder),
+            ),
             work.plan,
             total_updates=len(plan) * config.updates_per_rollout,
             seed=work.config.seed,

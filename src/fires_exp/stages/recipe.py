@@ -34,6 +34,7 @@ from fires_exp.stages.exhausted import exhaustion_told
 from fires_exp.stages.fit import FACTS, METRICS
 from fires_exp.stages.grpo import COMPLETIONS, make_grpo
 from fires_exp.stages.inspect import inspect
+from fires_exp.stages.judge import rehearse_judge
 from fires_exp.stages.predict import PREDICTIONS, make_predictions
 from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, rehearse_rival
 from fires_exp.stages.score import score
@@ -88,6 +89,8 @@ def _check_before_start(config: Config) -> None:
         check_service(config.teacher)
     if RIVAL in config.recipe.policies:
         check_service(config.rival)
+    if "grpo" in config.recipe.stages and config.reward.judge_weight > 0:
+        check_service(config.reward.judge)
 
 
 def _run(work: Workspace, run_folder: Path) -> None:
@@ -98,7 +101,8 @@ def _run(work: Workspace, run_folder: Path) -> None:
         if "inspect" in stages:
             print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
     thinking = work.plan.thinks and bool({"synthesise", "sft"} & set(stages))
-    if "score" in stages or not work.config.rival.sends or (thinking and not work.config.teacher.sends):
+    rehearsed = not work.config.rival.sends or (thinking and not work.config.teacher.sends) or not work.config.reward.judge.sends
+    if "score" in stages or rehearsed:
         if first:
             with ranks.alone():
                 print(_told_without_policies(work, run_folder))
@@ -144,7 +148,9 @@ def _told_without_policies(work: Workspace, run_folder: Path) -> str:
     """What is said where files are scored, or where questions to a service are only rehearsed."""
     if "score" in work.config.recipe.stages:
         return evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json())
-    return rehearse_thoughts(work) if work.config.rival.sends else rehearse_rival(work)
+    if not work.config.rival.sends:
+        return rehearse_rival(work)
+    return rehearse_judge(work) if work.config.teacher.sends else rehearse_thoughts(work)
 
 
 def _needs_scorer(config: Config) -> bool:
@@ -191,6 +197,7 @@ def _write_table(
         "backbone": work.config.trained_model,
         "reward": work.config.reward.name,
         "scorer": scorer.scorer.name if scorer else None,
+        "judge": work.config.reward.judge.model if work.config.reward.judge_weight > 0 else None,
         **table.as_json(),
     }
     if RIVAL in work.config.recipe.policies:

@@ -14,6 +14,7 @@ from fires_exp.data.frames import FrameReader
 from fires_exp.data.read import Dataset
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import Answer, Asker, Question, Refusal, asked_of
+from fires_exp.endpoint.tally import Tally
 from fires_exp.errors import ConfigError, StageError
 from fires_exp.prompts.rival import Shot, rival_messages
 from fires_exp.prompts.templates import system_prompt
@@ -49,7 +50,7 @@ def make_rival_predictions(work: Workspace) -> Artefact:
         answers: dict[str, Answer | Refusal] = {}
         bar = tqdm(total=len(examples), desc="answering", unit="instance", disable=not work.config.trainer.progress)
         with bar:
-            for question, answer in service(work, config)(_questions(work, shots)):
+            for question, answer in service(work, config, Tally(None))(_questions(work, shots)):
                 answers[question.id] = answer
                 bar.update()
         rows = [_row(work, example, answers[example.id]) for example in examples]

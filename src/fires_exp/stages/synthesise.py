@@ -22,6 +22,7 @@ from fires_exp.config.schema import SamplingConfig
 from fires_exp.data.frames import FrameReader
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import Asker, ChatMessage, asked_of
+from fires_exp.endpoint.tally import Tally
 from fires_exp.errors import DataError, StageError
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import encode_chat
@@ -119,7 +120,7 @@ def _found(work: Workspace, examples: Sequence[SupportExample]) -> Iterator[Bank
 def _asker(work: Workspace, examples: Sequence[SupportExample]) -> Asker:
     config = work.config.teacher
     if config.name == "openai":
-        return service(work, config)
+        return service(work, config, Tally(None))
     sampling = SamplingConfig(
         temperature=config.temperature or 0.0,
         top_p=1.0,

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import ConfigError, DataError, EndpointError, StageError
-from fires_exp.policy.sampling import Completion
+from fires_exp.policy.completions import Completion
 from fires_exp.stages import asking
 from fires_exp.stages.recipe import run_recipe
 

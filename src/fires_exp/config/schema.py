@@ -533,11 +533,11 @@ class SamplingConfig:
     top_p: float = leaf("sample from the smallest set of tokens with this much probability")
     max_new_tokens: int = leaf("longest completion, in tokens; a longer one is cut off and marked truncated")
     engine: str = leaf(
-        "native: a prompt's keys and values are held once for its completions; transformers: the stock model, to compare with"
+        "native: a prompt is held once for its completions; transformers: the stock model, to compare; vllm: an extra, on a GPU"
     )
 
     def __post_init__(self) -> None:
-        _one_of("engine", self.engine, ("native", "transformers"))
+        _one_of("engine", self.engine, ("native", "transformers", "vllm"))
         _check(self.temperature >= 0, f"temperature={self.temperature}: write 0 (greedy) or more")
         _check(0 < self.top_p <= 1, f"top_p={self.top_p}: write a share above 0, up to 1")
         _check(self.max_new_tokens >= 1, f"max_new_tokens={self.max_new_tokens}: write at least 1")

@@ -8,34 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from fires_exp.config.schema import SamplingConfig
+from fires_exp.policy.completions import Completion, completion_of
 from fires_exp.policy.decode import NativeDecoding
 from fires_exp.policy.logprobs import token_logprobs
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.stock_decode import StockDecoding
+from fires_exp.policy.vllm_engine import VllmEngine
 from fires_exp.prompts.processor import EncodedPrompt
 
-FinishReason = Literal["stop", "length"]
+# one a policy, as long as the policy lives
+_vllm_engines: WeakKeyDictionary[Policy, VllmEngine] = WeakKeyDictionary()
 
 # a batch is shrunk when this share of its rows has finished; shrinking copies the cache, so not at every single one
 SHRINK_SHARE = 0.25
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Completion:
-    """A sampled completion: ids [T] with the closing end-of-turn token if it came to one, the log-probability [T] that each
-    token had when it was drawn (before top-p), its text without special tokens."""
-
-    ids: Tensor
-    logprobs: Tensor
-    text: str
-    finish_reason: FinishReason
 
 
 def stream_seed(*parts: object) -> int:
@@ -47,6 +38,10 @@ def sample_completions(
     policy: Policy, prompts: Sequence[EncodedPrompt], config: SamplingConfig, seeds: Sequence[Sequence[int]]
 ) -> list[list[Completion]]:
     """`len(seeds[p])` completions of each prompt p; every prompt wants the same number. Temperature 0 is greedy."""
+    if config.engine == "vllm":
+        if policy not in _vllm_engines:
+            _vllm_engines[policy] = VllmEngine(policy)
+        return _vllm_engines[policy].sample(policy, prompts, config, seeds)
     generations = len(seeds[0])
     engine: type[NativeDecoding | StockDecoding] = NativeDecoding if config.engine == "native" else StockDecoding
     with torch.inference_mode(), policy.evaluating():
@@ -104,17 +99,8 @@ class _Rows:
         return kept
 
     def completions(self) -> list[Completion]:
-        found = []
-        for ids_C, logprobs_C, length in zip(self.ids_BC.cpu(), self.logprobs_BC.cpu(), self.length_B.tolist(), strict=True):
-            ids = ids_C[:length].clone()
-            text = self.policy.processor.tokenizer.decode(ids, skip_special_tokens=True)
-            stopped = int(ids[-1]) == self.policy.eos_id
-            found.append(
-                Completion(
-                    ids=ids, logprobs=logprobs_C[:length].clone(), text=text, finish_reason="stop" if stopped else "length"
-                )
-            )
-        return found
+        rows = zip(self.ids_BC.cpu(), self.logprobs_BC.cpu(), self.length_B.tolist(), strict=True)
+        return [completion_of(self.policy, ids[:length].clone(), logprobs[:length].clone()) for ids, logprobs, length in rows]
 
 
 def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:

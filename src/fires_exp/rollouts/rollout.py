@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fires_exp.data.records import SupportExample
-from fires_exp.policy.sampling import Completion
+from fires_exp.policy.completions import Completion
 from fires_exp.prompts.processor import EncodedPrompt
 from fires_exp.rewards.total import CompletionReward, RewardBreakdown
 from fires_exp.thinking.tags import ParsedCompletion

@@ -6,19 +6,19 @@ escaped by the template engine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fires_exp.errors import StageError
 from fires_exp.report.charts import POLICY_NAMES, Drawing, learning_curves, share_figures
+from fires_exp.report.choices import badges_of, choices_made
 from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
-from fires_exp.report.models import trained_model, trained_rival
+from fires_exp.report.models import trained_model
+from fires_exp.report.run_files import read_object, read_rows
 from fires_exp.report.sections import (
     ComparisonTable,
     MetricsTable,
@@ -29,22 +29,12 @@ from fires_exp.report.sections import (
     prediction_cards,
     sample_groups,
 )
+from fires_exp.report.templates import render
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import read_bank
 
 ALL_STAGES = ("sft", "grpo")  # taken for done where no configuration says which were
-SAMPLE_SCORER = "sample scorer"  # how the name begins of one that was trained on the sample's pairs
 LETTERS_SHOWN = 360  # of a response; the rest of a longer one is folded
-
-# what a reader must know before believing a number
-HONESTY = {
-    ("teacher", "annotations"): "thoughts by rules from labels, no model",
-    ("backbone", "smollm2_vl"): "135M stand-in, de-quantised, vision tower trained from scratch",
-    ("backbone", "tiny"): "random backbone: shows that things run, nothing else",
-    ("dataset", "sample"): "invented sample corpus",
-    ("reward", "wo_support_skill"): "reward without its support-skill part",
-    ("reward", "judge"): "a model's judgement is rewarded too, which the paper does not",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,61 +81,49 @@ def write_page(run_folder: Path) -> Path:
     if not (run_folder / "run.json").is_file():
         raise StageError(f"{run_folder} is no run folder: it has no run.json; name a folder that a run has written")
     path = run_folder / "report.html"
-    path.write_text(render(gather(run_folder)), encoding="utf-8")
+    path.write_text(render("page.html", page=gather(run_folder)), encoding="utf-8")
     return path
-
-
-def render(facts: PageFacts) -> str:
-    """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(page=facts)
 
 
 def gather(run_folder: Path) -> PageFacts:
     """What the page shows, from the files that are there and that are of this run: an earlier run in the same folder may have
     left some, so what the configuration does not make is left out."""
-    run = _json(run_folder / "run.json")
+    run = read_object(run_folder / "run.json")
     resolved = run_folder / "resolved.yaml"
     config = yaml.safe_load(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
     stages = config.get("recipe", {}).get("stages", ALL_STAGES)
     asked = config.get("recipe", {}).get("policies", POLICY_NAMES)
-    table = _json(run_folder / "metrics.json")
+    table = read_object(run_folder / "metrics.json")
     stranger = _other_run(table, config)
     if stranger:
         table, asked = {}, ()
     paths = {name: run_folder / "predictions" / f"{name}.jsonl" for name in POLICY_NAMES if name in asked}
-    policies = {name: _lines(path) for name, path in paths.items() if path.is_file()}
+    policies = {name: read_rows(path) for name, path in paths.items() if path.is_file()}
     bank = run_folder / "thoughts.jsonl"
     thinks = config.get("aspects", {}).get("plan") != "none"
     thoughts = [banked.thought for banked in read_bank(bank).values()] if thinks and bank.is_file() else []
     kept_shares = {Aspect(name).label: shares for name, shares in table.get("teacher_aspect_shares", {}).items()}
     of_models = {} if "score" in stages else config  # the rest of a configuration that scores files tells nothing of them
-    choices = _choices(table, of_models, stages, thinks=bool(thoughts or kept_shares))
+    choices = choices_made(table, of_models, stages, thinks=bool(thoughts or kept_shares))
     status = run.get("status", "")
     return PageFacts(
         name=run.get("name", run_folder.name),
         status="running, or stopped without a word" if status == "running" else status,
         outcome={"finished": "good", "running": "open"}.get(status, "bad"),
         facts=_facts(run, choices),
-        badges=(*_badges(run, of_models, choices), *stranger, *_unfinished(status, table)),
+        badges=(*badges_of(run, of_models, choices), *stranger, *_unfinished(status, table)),
         instances=table.get("instances"),
         metrics=metrics_on_page(table.get("policies", {})),
         comparisons=comparisons_on_page(table.get("comparisons", ())),
         absent=tuple((metric["name"], metric["reason"]) for metric in table.get("absent", ())),
         resampling=_resampling(table),
-        curves=learning_curves([row for row in _lines(run_folder / "metrics.jsonl") if row["stage"] in stages]),
-        canary=_canary(_json(run_folder / "picture_canary.json")) if "sft" in stages else "",
+        curves=learning_curves([row for row in read_rows(run_folder / "metrics.jsonl") if row["stage"] in stages]),
+        canary=_canary(read_object(run_folder / "picture_canary.json")) if "sft" in stages else "",
         shares=share_figures(thoughts, kept_shares, policies),
         share_colours=tuple((status, VARIABLES.get(colour, colour)) for status, colour in STATUS_COLOURS.items()),
         predictions=prediction_cards(policies),
         letters_shown=LETTERS_SHOWN,
-        groups=sample_groups(_lines(run_folder / "completions.jsonl")) if "grpo" in stages else (),
+        groups=sample_groups(read_rows(run_folder / "completions.jsonl")) if "grpo" in stages else (),
         stages=_stages(run.get("stages", ()), config.get("recipe", {}).get("policies", ())),
         memory=_memory(run),
         versions=tuple((name, version or "not installed") for name, version in _versions(run)),
@@ -162,30 +140,6 @@ def _other_run(table: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[str
     return (f"table and answers left out: they are of an earlier run in this folder ({', '.join(strange)})",) if strange else ()
 
 
-def _choices(table: Mapping[str, Any], config: Mapping[str, Any], stages: Sequence[str], *, thinks: bool) -> dict[str, str]:
-    """What was chosen, by the table where there is one, else by the configuration; only what the run's stages use."""
-    named = {group: config[group]["name"] for group in ("dataset", "reward", "teacher") if group in config}
-    trained_on = named.get("dataset")
-    asked = config.get("recipe", {}).get("policies", ())
-    found = {
-        "backbone": None if asked == ["rival"] else table.get("backbone", trained_model(config)),
-        "rival": config.get("rival", {}).get("model") if "rival" in asked else trained_rival(config),
-        "dataset": table.get("dataset", (config.get("test_dataset") or {}).get("name", trained_on)),
-        "trained on": trained_on if "sft" in stages or "grpo" in stages else None,
-        "split": table.get("split", config.get("predict", {}).get("split")),
-        "instances": table.get("instances"),
-        "predictions": ", ".join(table["predictions"].values()) if "predictions" in table else None,
-        "references": table.get("references"),
-        "teacher": table.get("teacher", named.get("teacher")) if thinks else None,
-        "reward": table.get("reward", named.get("reward")) if "grpo" in stages else None,
-        "support skills read by": table.get("scorer"),
-        "responses judged by": table.get("judge") if "grpo" in stages else None,
-    }
-    if found["trained on"] == found["dataset"]:
-        found["trained on"] = None
-    return {name: str(value) for name, value in found.items() if value is not None}
-
-
 def _facts(run: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     commit = run.get("commit") or ""
     found = {
@@ -197,21 +151,6 @@ def _facts(run: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[tuple[st
         "took": in_words(run["seconds"]) if "seconds" in run else None,
     }
     return tuple((name, str(value)) for name, value in found.items() if value not in (None, ""))
-
-
-def _badges(run: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
-    badges = [text for (group, name), text in HONESTY.items() if choices.get(group) == name]
-    if choices.get("trained on") == "sample":
-        badges.append("trained on the invented sample corpus")
-    if choices.get("support skills read by", "").startswith(SAMPLE_SCORER):
-        badges.append("support skills by a scorer of invented pairs, not EPITOME")
-    limit = config.get("dataset", {}).get("limit", {})
-    drawn = [f"{count} {split}" for split, count in limit.items() if count is not None]
-    if drawn:
-        badges.append(f"a draw of at most {', '.join(drawn)} instances, not the whole corpus")
-    if (run.get("commit") or "").endswith("+changes"):
-        badges.append("code edited after the commit")
-    return tuple(badges)
 
 
 def _unfinished(status: str, table: Mapping[str, Any]) -> tuple[str, ...]:
@@ -268,31 +207,3 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A file's object; empty where there is no file or it says null."""
-    if not path.is_file():
-        return {}
-    try:
-        facts: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StageError(f"{path}: no JSON ({error}); run again, or delete the file to leave it out") from None
-    return facts or {}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """A file's rows; none where there is no file. Half a row at the end, as a killed run leaves one, is left out."""
-    if not path.is_file():
-        return []
-    *whole, rest = path.read_text(encoding="utf-8").split("\n")
-    rows = []
-    for number, line in enumerate(whole, start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise StageError(f"{path}:{number}: no JSON ({error}); run again, or delete the file to leave it out") from None
-    try:
-        return [*rows, json.loads(rest)] if rest else rows
-    except json.JSONDecodeError:
-        return rows

@@ -11,7 +11,7 @@ import numpy as np
 
 from fires_exp.errors import ScoreError
 from fires_exp.metrics.bootstrap import Bleu2, Floats, LeftOut, Mean, Statistic
-from fires_exp.metrics.rows import Direction
+from fires_exp.metrics.rows import Measure
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.bleu import bleu_2_counts
 from fires_exp.scores.distinct import distinct, distinct_without_each
@@ -37,19 +37,6 @@ class Answer:
     context: str | None
     thought: str | None
     well_formed: bool | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measure:
-    """A metric before it is resampled: `count` is over how many instances; the table has `scale` times the statistic."""
-
-    name: str
-    direction: Direction
-    tokens: str
-    version: str
-    statistic: Statistic
-    count: int
-    scale: float
 
 
 def bleu(answers: Sequence[Answer]) -> list[Measure]:

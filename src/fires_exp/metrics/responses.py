@@ -12,8 +12,8 @@ import torch
 from fires_exp.config.schema import MetricsConfig
 from fires_exp.errors import FiresError
 from fires_exp.metrics.bootstrap import Floats, draw_resamples, interval, p_value, value
-from fires_exp.metrics.measures import Answer, Measure, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
-from fires_exp.metrics.rows import AbsentMetric, Comparison, Evaluation, MetricRow
+from fires_exp.metrics.measures import Answer, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
+from fires_exp.metrics.rows import AbsentMetric, Comparison, Evaluation, Measure, MetricRow
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.scores.wordnet import load_wordnet
@@ -60,6 +60,7 @@ def response_metrics(
     comparisons = [comparison for pair in pairs for comparison in _compared(pair, rows, resampled, config.confidence)]
     return Evaluation(
         systems=rows,
+        measures={system: tuple(measures) for system, measures in measured.items()},
         comparisons=tuple(comparisons),
         absent=tuple(absent),
         bootstrap_samples=config.bootstrap_samples,

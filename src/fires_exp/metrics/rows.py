@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from fires_exp.metrics.bootstrap import Statistic
+
 Direction = Literal["higher", "lower", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """A metric before it is resampled: `count` is over how many instances; the table has `scale` times the statistic."""
+
+    name: str
+    direction: Direction
+    tokens: str
+    version: str
+    statistic: Statistic
+    count: int
+    scale: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,9 +62,10 @@ class AbsentMetric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What several systems, or one, score on the same instances."""
+    """What several systems, or one, score on the same instances; `measures` are the systems' rows before they were resampled."""
 
     systems: Mapping[str, tuple[MetricRow, ...]]
+    measures: Mapping[str, tuple[Measure, ...]] = field(compare=False)  # arrays have no truth value to compare by
     comparisons: tuple[Comparison, ...]
     absent: tuple[AbsentMetric, ...]
     bootstrap_samples: int

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from fires_exp.metrics import instance_scores
 from fires_exp.metrics.measures import Answer
 from fires_exp.metrics.responses import response_metrics
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.scores.epitome.levels import SupportSkillScorer
-from fires_exp.stages.artefact import Artefact
+from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.predict import read_predictions
 from fires_exp.stages.workspace import Workspace
 
@@ -19,6 +21,15 @@ def evaluate(work: Workspace, predictions: Mapping[str, Artefact], scorer: Suppo
     return evaluate_answers(
         work, {policy: _answers(read_predictions(artefact.folder)) for policy, artefact in predictions.items()}, scorer
     )
+
+
+def keep_instance_scores(run_folder: Path, predictions: Mapping[str, Artefact], table: Evaluation) -> None:
+    """What each instance scores, a file a policy, so that a report can compare this run's policies with other runs'."""
+    folder = run_folder / instance_scores.FOLDER
+    folder.mkdir(exist_ok=True)
+    for policy, artefact in predictions.items():
+        ids = [row["id"] for row in read_predictions(artefact.folder)]
+        write_atomically(folder / f"{policy}.jsonl", instance_scores.instance_scores_text(ids, table.measures[policy]))
 
 
 def evaluate_answers(work: Workspace, systems: Mapping[str, Sequence[Answer]], scorer: SupportSkillScorer | None) -> Evaluation:

@@ -3,6 +3,7 @@
 resolved.yaml      the configuration             metrics.jsonl   every logged step of every stage
 run.json           commit, versions, timings     metrics.json    the final table
 predictions/       one file a policy             completions.jsonl   GRPO's samples with their rewards
+instance_scores/   what each instance scores
 thoughts.jsonl     the thoughts learned from     aspect_shares.svg   which aspects they name (Figure 3)
 set_aside.jsonl    instances without a thought   bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
 report.html        all of it on one page         picture_canary.json, log.txt
@@ -20,6 +21,7 @@ from typing import Any
 
 from fires_exp.config.schema import Config
 from fires_exp.errors import CollapseError
+from fires_exp.metrics import instance_scores
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.modules import ranks
@@ -29,7 +31,7 @@ from fires_exp.report.run_record import RunRecord
 from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.asking import check_service
-from fires_exp.stages.evaluate import evaluate
+from fires_exp.stages.evaluate import evaluate, keep_instance_scores
 from fires_exp.stages.exhausted import exhaustion_told
 from fires_exp.stages.fit import FACTS, METRICS
 from fires_exp.stages.grpo import COMPLETIONS, make_grpo
@@ -80,7 +82,8 @@ def _clear(run_folder: Path) -> None:
     bank = (BANK, SET_ASIDE, SHARES)
     for name in (METRICS, "metrics.json", COMPLETIONS, *bank, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
         (run_folder / name).unlink(missing_ok=True)
-    shutil.rmtree(run_folder / "predictions", ignore_errors=True)
+    for name in ("predictions", instance_scores.FOLDER):
+        shutil.rmtree(run_folder / name, ignore_errors=True)
 
 
 def _check_before_start(config: Config) -> None:
@@ -140,6 +143,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
         }
         if first:
             table = evaluate(work, predictions, scorer.scorer if scorer else None)
+            keep_instance_scores(run_folder, predictions, table)
             _write_table(work, run_folder, table, thoughts, scorer)
             print(evaluation_text(table.as_json()))
 

@@ -61,5 +61,9 @@ class ExhaustedError(FiresError):
     """Memory or disk is used up. Raised by `stages`."""
 
 
+class ReportError(FiresError):
+    """The rows of an experiment, or the runs behind them, cannot be read. Raised by `report.experiment`."""
+
+
 class StudyError(FiresError):
     """A human evaluation cannot be made of two systems, or its key or ratings cannot be read. Raised by `report.human_eval`."""

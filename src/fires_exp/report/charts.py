@@ -149,26 +149,29 @@ def learning_curves(rows: Rows) -> tuple[Drawing, ...]:
                 lines.append(Line(name=name, steps=steps, values=values, smooth=metric in plan.smooth))
         if lines:
             svg = curves(f"{plan.stage.upper()}, {plan.title}", lines, ident=f"c{number}", percent=plan.percent)
-            drawn.append(Drawing(title=plan.title, note=plan.note, svg=_ours(svg), stage=plan.stage))
+            drawn.append(Drawing(title=plan.title, note=plan.note, svg=as_markup(svg), stage=plan.stage))
     return tuple(drawn)
 
 
 def share_figures(
-    teacher: Sequence[Thought], teacher_shares: Mapping[str, Mapping[str, float]], policies: Mapping[str, Rows]
+    teacher: Sequence[Thought], teacher_shares: Mapping[str, Mapping[str, float]], policies: Mapping[str, Rows], *, ident: str
 ) -> tuple[Drawing, ...]:
     """Figure 3 for the teacher's thoughts (or, without them, for the shares that the table kept of them), and the same for the
-    thoughts of each policy's well-formed answers."""
+    thoughts of each policy's well-formed answers. `ident` begins the ids."""
     of_teacher = _by_label(aspect_shares(teacher)) or dict(teacher_shares)
     drawn = []
     if of_teacher:
         note = f"{len(teacher)} thoughts to learn from" if teacher else "thoughts to learn from"
-        drawn.append(Drawing(title="teacher", note=note, svg=_ours(stacked_shares("Teacher", of_teacher, ident="s-teacher"))))
+        svg = stacked_shares("Teacher", of_teacher, ident=f"{ident}-teacher")
+        drawn.append(Drawing(title="teacher", note=note, svg=as_markup(svg)))
     for number, (policy, rows) in enumerate(policies.items()):
         said = [parse_thought(row["thought"]) for row in rows if row["well_formed"] and row["thought"]]
         if said:
             title = POLICY_NAMES.get(policy, policy)
-            svg = stacked_shares(title, _by_label(aspect_shares(said)), ident=f"s{number}")
-            drawn.append(Drawing(title=title, note=f"{len(said)} well-formed thoughts of {len(rows)} answers", svg=_ours(svg)))
+            svg = stacked_shares(title, _by_label(aspect_shares(said)), ident=f"{ident}{number}")
+            drawn.append(
+                Drawing(title=title, note=f"{len(said)} well-formed thoughts of {len(rows)} answers", svg=as_markup(svg))
+            )
     return tuple(drawn)
 
 
@@ -176,6 +179,6 @@ def _by_label(shares: Mapping[Any, Mapping[Any, float]]) -> dict[str, Mapping[st
     return {aspect.label: of_aspect for aspect, of_aspect in shares.items()}
 
 
-def _ours(svg: str) -> Markup:
+def as_markup(svg: str) -> Markup:
     """Drawn by `figures`, which escapes what it is told."""
     return Markup(svg)  # noqa: S704

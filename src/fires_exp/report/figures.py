@@ -94,6 +94,36 @@ def curves(title: str, lines: Sequence[Line], *, ident: str, percent: bool = Fal
     return _svg(figure, ident, f"{title}: {'; '.join(_in_words(line, percent) for line in lines)}")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dot:
+    """A number measured at `place` of an axis, `low` to `high` being its scatter (the value itself where there is none)."""
+
+    place: float
+    value: float
+    low: float
+    high: float
+
+
+def dots(title: str, measured: Sequence[Dot], *, axis: str, ident: str) -> str:
+    """Numbers over another number that was chosen, e.g. how much data, with their scatter; a line joins them."""
+    figure = Figure(figsize=(WIDTH, 0.58 * WIDTH), layout="constrained")
+    axes = figure.subplots()
+    places, values = [dot.place for dot in measured], [dot.value for dot in measured]
+    below, above = [dot.value - dot.low for dot in measured], [dot.high - dot.value for dot in measured]
+    reach = [[max(0.0, length) for length in lengths] for lengths in (below, above)]
+    axes.errorbar(
+        places, values, yerr=reach, color=COLOURS[0], marker="o", markersize=4.5, linewidth=1.7, elinewidth=1, capsize=2.5
+    )
+    _plain(axes)
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=3, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(axis, fontsize=LETTERS, labelpad=1)
+    words = (f"{dot.value:.3g} at {dot.place:g}" for dot in measured)
+    return _svg(figure, ident, f"{title} over {axis}: {', '.join(words)}")
+
+
 def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
     """Horizontal stacked bars, one an aspect: which share of thoughts includes, calls neutral or unknown, or omits it."""
     return _stacked(title, shares, STATUS_COLOURS, ident, legend=False)

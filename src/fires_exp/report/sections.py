@@ -5,7 +5,7 @@ Every maker takes rows that may be few, ragged or none, and returns what there i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,9 +145,11 @@ def comparisons_on_page(rows: Rows) -> ComparisonTable | None:
     )
 
 
-def prediction_cards(policies: Mapping[str, Rows]) -> tuple[PredictionCard, ...]:
-    """A dozen instances, evenly over the longest file, with every policy's answer beside the reference."""
+def prediction_cards(policies: Mapping[str, Rows], ids: Sequence[str] | None) -> tuple[PredictionCard, ...]:
+    """The chosen instances, or a dozen evenly over the longest file, with every policy's answer beside the reference."""
     by_id = {policy: {row["id"]: row for row in rows} for policy, rows in policies.items()}
+    longest = max(policies.values(), key=len, default=())
+    shown = evenly(longest, PREDICTIONS_SHOWN) if ids is None else [row for row in longest if row["id"] in ids]
     return tuple(
         PredictionCard(
             id=row["id"],
@@ -155,7 +157,7 @@ def prediction_cards(policies: Mapping[str, Rows]) -> tuple[PredictionCard, ...]
             reference=row["reference_response"],
             answers=tuple(_answer(policy, rows[row["id"]]) for policy, rows in by_id.items() if row["id"] in rows),
         )
-        for row in evenly(max(policies.values(), key=len, default=()), PREDICTIONS_SHOWN)
+        for row in shown
     )
 
 

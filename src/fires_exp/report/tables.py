@@ -34,7 +34,7 @@ def metrics_table(policies: Mapping[str, Rows]) -> str:
         direction = next(row["direction"] for row in rows if row is not None)
         cells = ["–" if row is None else _cell(row, is_best=row["value"] == best) for row in rows]
         lines.append([f"{name} {ARROWS[direction]}".strip(), *cells])
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def comparisons_table(comparisons: Rows) -> str:
@@ -47,14 +47,14 @@ def comparisons_table(comparisons: Rows) -> str:
     lines += [
         [name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in dict.fromkeys(row["name"] for row in comparisons)
     ]
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def shares_table(shares: Mapping[str, Mapping[str, float]], *, count: int) -> str:
     """Figure 3 in numbers: one line an aspect, percentages of thoughts that include it, call it neutral or unknown, omit it."""
     lines = [[f"% of {count} thoughts", *SHARE_COLUMNS]]
     lines += [[name, *(f"{100 * of_aspect[status]:.1f}" for status in SHARE_COLUMNS)] for name, of_aspect in shares.items()]
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def skill_table(test: Mapping[str, Any]) -> str:
                 row["chosen"]["loss"],
             ]
         )
-    return f"{test['scorer']}: {test['test_pairs']} test pairs, seed {test['seed']}\n" + _aligned(lines)
+    return f"{test['scorer']}: {test['test_pairs']} test pairs, seed {test['seed']}\n" + aligned(lines)
 
 
 def _cell(row: Mapping[str, Any], *, is_best: bool) -> str:
@@ -113,7 +113,7 @@ def _cell(row: Mapping[str, Any], *, is_best: bool) -> str:
     return f"{number} {interval_text(row):<14}" if interval_text(row) else number
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     """The first column to the left, the others to the right, a rule below the first line."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     texts = [

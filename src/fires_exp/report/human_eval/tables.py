@@ -41,7 +41,7 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
 
 def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]) -> tuple[Path, ...]:
     """Several studies' answers to one question: `QUESTION.md` and `QUESTION.svg`."""
-    bars = {of.second: _values(_answers(of, question)) for of in results}
+    bars = {of.second: outcome_rates(of, question) for of in results}
     title = f"{results[0].first}, {question}"
     return _write(
         folder,
@@ -50,6 +50,11 @@ def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]
             f"{question}.svg": _alone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
+
+
+def outcome_rates(result: StudyResult, question: str) -> dict[str, float]:
+    """The shares of win, tie and lose. Raises `StudyError` where the study has no such question."""
+    return _values(_answers(result, question))
 
 
 def read_results(folder: Path) -> StudyResult:

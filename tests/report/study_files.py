@@ -9,6 +9,7 @@ from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.data.read import read_dataset
 
 ATTACK = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & ‘quotes’ \u2028'
+STUDY_COUNT = 3  # instances of the study that the browser shows
 REPLIES = {
     "gemstone": "That sounds heavy, and it is all right to be tired. What would help you most tonight?",
     "limestone": "I see.\nHave you tried to sleep?",

@@ -3,31 +3,9 @@
 import json
 
 import pytest
-from report.browser import COMMAND, Browser
-from report.study_files import ATTACK, change_line, write_system
+from report.study_files import ATTACK
 
-from fires_exp.report.human_eval.__main__ import main
 from fires_exp.report.human_eval.files import read_key, read_ratings
-
-pytestmark = pytest.mark.skipif(COMMAND is None, reason="no Chromium here")
-COUNT = 3
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, cache):
-    folder = tmp_path_factory.mktemp("study")
-    runs = [write_system(folder / place, name, cache) for place, name in (("1", "gemstone"), ("2", "limestone"))]
-    for line in range(35):
-        change_line(runs[0] / "predictions" / "grpo.jsonl", line, response=ATTACK, thought=ATTACK)
-    assert main(["make", *map(str, runs), "--out", str(folder / "out"), "--count", str(COUNT), "--seed", "42"]) == 0
-    return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

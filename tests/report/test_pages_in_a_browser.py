@@ -1,0 +1,109 @@
+"""Every page as a person meets it, on a desk and on a phone, light and dark: whole, readable, quiet.
+
+Accessibility is what axe-core finds, and the contrast of words in figures, which axe can't tell.
+"""
+
+import json
+from importlib.resources import files
+
+import pytest
+from report.synthetic_run import write_run
+from report.synthetic_sweep import EXPERIMENTS, write_sweep
+
+from fires_exp.report.__main__ import main
+from fires_exp.report.page import write_page
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+VIOLATIONS = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
+PASSED = "axe.run().then(found => found.passes.map(one => one.id))"
+DESK, PHONE = (1280, 900), (390, 844)
+LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, for letters of this size
+# the contrast of each text of a figure with what is painted below it
+CONTRASTS = """(() => {
+  const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = colour => {
+    const [red, green, blue] = colour.map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const painted = element => {
+    const style = getComputedStyle(element);
+    const colour = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
+    return colour.length === 3 ? colour : null;
+  };
+  const found = {};
+  for (const text of document.querySelectorAll('svg text')) {
+    text.scrollIntoView({block: 'center', behavior: 'instant'});
+    const box = text.getBoundingClientRect();
+    const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(one => !text.contains(one));
+    const ground = below.map(painted).find(colour => colour);
+    const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((one, other) => one - other);
+    found[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
+  }
+  return found;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory, study):
+    runs = tmp_path_factory.mktemp("runs")
+    sweep = write_sweep(runs / "table2_components" / "demo", ["fires", "wo_sft", "wo_rl"], instances=12)
+    assert main([str(EXPERIMENTS / "table2_components"), "--runs", str(sweep)]) == 0
+    assert main(["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]) == 0
+    return {
+        "run": write_page(write_run(runs / "single")),
+        "experiment": sweep / "report" / "report.html",
+        "paper": runs / "paper" / "demo" / "report.html",
+        "human_eval": study / "rate.html",
+    }
+
+
+@pytest.fixture(params=["run", "experiment", "paper", "human_eval"])
+def shown(request, pages, browser, tmp_path):
+    """The browser with the page, whose answers try to be markup; nothing of it runs and nothing is asked for."""
+    path = pages[request.param]
+    browser.size(*DESK)
+    browser.open(path)
+    browser.start_over(tmp_path)
+    browser.open(path)
+    yield browser
+    assert browser.problems == []
+    assert [address for address in browser.requests if not address.startswith(("data:", "blob:"))] == [path.as_uri()]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_a_page_passes_axe_and_is_no_wider_than_the_screen(shown, size, dark):
+    shown.size(*size, dark=dark)
+    shown.value(AXE + "; 0")
+    assert shown.value(VIOLATIONS) == []
+    assert {"color-contrast", "html-has-lang", "landmark-one-main", "heading-order"} <= set(shown.value(PASSED))
+    assert shown.value("document.documentElement.scrollWidth") <= size[0]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["run", "experiment"])
+def test_words_in_figures_stand_out_from_what_is_below_them(pages, browser, name, dark):
+    browser.size(*DESK, dark=dark)
+    browser.open(pages[name])
+    contrasts = browser.value(CONTRASTS)
+    assert len(contrasts) > 10
+    assert {text: contrast for text, contrast in contrasts.items() if contrast < LEAST_CONTRAST} == {}
+
+
+def test_axe_is_heard_where_a_page_is_bad(browser, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text('<!doctype html><title>x</title><img src="data:,"><p style="color:#bbb;background:#fff">pale</p>')
+    browser.open(bad)
+    browser.value(AXE + "; 0")
+    found = {one.partition(":")[0] for one in browser.value(VIOLATIONS)}
+    assert {"html-has-lang", "image-alt", "color-contrast"} <= found
+
+
+def test_a_phone_scrolls_the_table_and_not_the_page_and_the_rows_keep_their_names(pages, browser):
+    browser.size(*PHONE)
+    browser.open(pages["experiment"])
+    browser.value("document.querySelector('.cells').parentElement.scrollLeft = 200; 0")
+    left = "document.querySelector('.cells tbody th').getBoundingClientRect().left"
+    cell = "document.querySelector('.cells tbody td').getBoundingClientRect().left"
+    assert browser.value(left) > 0 > browser.value(f"{cell} - 100")
+    assert json.loads(browser.value("JSON.stringify([scrollX, document.documentElement.scrollWidth])")) == [0, PHONE[0]]

@@ -5,7 +5,18 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from fires_exp.report.figures import Line, centred_mean, curves, evenly, finite, spread, stacked_outcomes, stacked_shares
+from fires_exp.report.figures import (
+    Dot,
+    Line,
+    centred_mean,
+    curves,
+    dots,
+    evenly,
+    finite,
+    spread,
+    stacked_outcomes,
+    stacked_shares,
+)
 
 LOSS = [Line(name="train", steps=range(12), values=[2.0 - 0.1 * step for step in range(12)], smooth=True)]
 SHARES = {"Emotion": {"included": 0.5, "omitted": 0.3, "neutral": 0.2, "unknown": 0.0}}
@@ -14,12 +25,16 @@ SHARES = {"Emotion": {"included": 0.5, "omitted": 0.3, "neutral": 0.2, "unknown"
 OUTCOMES = {"w/o RL": {"win": 0.45, "tie": 0.4, "lose": 0.15}, "GPT-4o": {"win": 1.0}}
 
 
-@pytest.fixture(params=["curves", "shares", "outcomes"])
+MEASURED = [Dot(place=25, value=3.0, low=2.5, high=3.25), Dot(place=100, value=4.0, low=4.0, high=4.5)]
+
+
+@pytest.fixture(params=["curves", "shares", "outcomes", "dots"])
 def draw(request):
     return {
         "curves": lambda ident: curves("Loss", LOSS, ident=ident),
         "shares": lambda ident: stacked_shares("Teacher", SHARES, ident=ident),
         "outcomes": lambda ident: stacked_outcomes("FIRES", OUTCOMES, ident=ident),
+        "dots": lambda ident: dots("B-2", MEASURED, axis="% of data", ident=ident),
     }[request.param]
 
 
@@ -29,6 +44,13 @@ def test_a_figure_says_in_words_what_it_shows():
     assert root.attrib["aria-label"] == "Loss: train from 2 at step 0 to 0.9 at step 11, between 0.9 and 2"
     root = ElementTree.fromstring(stacked_shares("Teacher", SHARES, ident="b"))
     assert root.attrib["aria-label"] == "Teacher: Emotion 50 % included, 30 % omitted, 20 % neutral"
+
+
+def test_dots_say_their_numbers_and_where_each_was_measured():
+    root = ElementTree.fromstring(dots("B-2", MEASURED, axis="% of data", ident="a"))
+    assert root.attrib["aria-label"] == "B-2 over % of data: 3 at 25, 4 at 100"
+    written = [text.strip() for text in root.itertext() if text.strip()]
+    assert written[:3] == ["25", "100", "% of data"]
 
 
 def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():

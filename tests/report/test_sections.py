@@ -95,29 +95,29 @@ def test_a_whole_run_has_its_charts_by_stage():
 
 def test_shares_are_of_well_formed_thoughts_and_say_of_how_many():
     rows = [prediction("sft", place) for place in range(7)]
-    (drawing,) = share_figures([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]})
+    (drawing,) = share_figures([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]}, ident="s")
     assert (drawing.title, drawing.note) == ("after SFT", "6 well-formed thoughts of 7 answers")
 
 
 def test_the_teachers_shares_come_from_its_thoughts_else_from_the_table():
     thoughts = [Thought(aspects={Aspect.EMOTION: "sadness"}), Thought(prose="hm")]
-    (drawing,) = share_figures(thoughts, {}, {})
+    (drawing,) = share_figures(thoughts, {}, {}, ident="s")
     assert "Emotion 50 % included, 50 % omitted" in drawing.svg
-    (drawing,) = share_figures([], {"Emotion": {"included": 1.0}}, {})
+    (drawing,) = share_figures([], {"Emotion": {"included": 1.0}}, {}, ident="s")
     assert "Emotion 100 % included" in drawing.svg
 
 
 def test_cards_are_spread_evenly_and_skip_a_policy_that_has_not_answered():
     rows = [prediction("sft", place) for place in range(40)]
-    cards = prediction_cards({"zero_shot": [prediction("zero_shot", 0)], "sft": rows})
+    cards = prediction_cards({"zero_shot": [prediction("zero_shot", 0)], "sft": rows}, None)
     assert len(cards) == 12
     assert (cards[0].id, cards[-1].id) == (rows[0]["id"], rows[-1]["id"])
     assert [len(card.answers) for card in cards] == [2] + [1] * 11
-    assert prediction_cards({}) == prediction_cards({"sft": []}) == ()
+    assert prediction_cards({}, None) == prediction_cards({"sft": []}, None) == ()
 
 
 def test_an_answer_tells_of_a_broken_form_and_of_a_limit():
-    (card,) = prediction_cards({"zero_shot": [prediction("zero_shot", 1)]})
+    (card,) = prediction_cards({"zero_shot": [prediction("zero_shot", 1)]}, None)
     assert (card.answers[0].well_formed, card.answers[0].cut_off) == (False, True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fires_exp.report.choices import badges_of, choices_made
 from fires_exp.report.experiment.runs import Run
+from fires_exp.report.models import trained_rival
 
 BACKBONE = "qwen2_5_vl_7b"
 TEACHER = "gpt-4o-2024-11-20"
@@ -30,7 +31,7 @@ def differences(runs: Sequence[Run], scale: str) -> tuple[Difference, ...]:
         return ()
     one_a_row = tuple({(run.folder.parent, run.policy): run for run in reversed(runs)}.values())[::-1]
     found = [
-        ("backbone", joined(run.table.get("backbone") for run in one_a_row), BACKBONE, "Qwen2.5-VL-7B-Instruct"),
+        ("backbone", joined(map(_backbone, one_a_row)), BACKBONE, "Qwen2.5-VL-7B-Instruct"),
         ("data", joined(map(_data, one_a_row)), None, " and ".join(sorted(_papers_data(one_a_row)))),
         ("thoughts to learn from", joined(map(_teacher, one_a_row)), TEACHER, f"{TEACHER}, with the frames"),
         ("support skills read by", joined(run.table.get("scorer") for run in one_a_row), None, "EPITOME's RoBERTa"),
@@ -66,6 +67,11 @@ def _choices(run: Run) -> dict[str, str]:
     stages = run.config.get("recipe", {}).get("stages", ())
     thinks = run.config.get("aspects", {}).get("plan") != "none" and bool({"synthesise", "sft"} & set(stages))
     return choices_made(run.table, run.config, stages, thinks=thinks)
+
+
+def _backbone(run: Run) -> str | None:
+    """None for rivals, which have models of their own in the paper too."""
+    return None if trained_rival(run.config) else _choices(run).get("backbone")
 
 
 def _data(run: Run) -> str:

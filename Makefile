@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # no run of this project needs a model hub; a backbone from the hub is asked for by name
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup run test fuzz check smoke docs bench bench-trl test-trl human-eval tables clean
+.PHONY: help setup run test fuzz check smoke docs bench bench-trl test-trl human-eval paper tables clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ test-trl: bench-trl ## our loss and gradient against trl's
 # SCALE=demo: two CPU cores, the sample, minutes a row · SCALE=paper: GPUs; name dataset.root=… and the like in MORE
 SCALE ?= demo
 SEEDS ?= 42
+OFFLINE := $(if $(filter demo,$(SCALE)),1,0)
 JOBS ?= 1
 MORE ?=
 TABLES := table1=table1_main table2=table2_components table4=table4_aspects table5=table5_generalisation
@@ -70,11 +71,16 @@ TABLES += figure7=figure7_cold_start appendix_e=appendix_e_beta
 define SWEEP
 .PHONY: $(1)
 $(1): setup
-	$$(BIN)/python -m fires_exp.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE)
+	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
+	status=$$$$?; [ $$$$status -le 1 ] || exit $$$$status; \
+	$$(BIN)/python -m fires_exp.report experiments/$(2) --runs runs/$(2)/$$(SCALE)
 endef
 $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair))))))
 
-tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row; SCALE=demo|paper, SEEDS, JOBS, MORE
+paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
+	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE)
+
+tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
 
 # the paper's count; OUT is the folder that the page and its key go into

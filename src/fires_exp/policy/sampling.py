@@ -7,7 +7,7 @@ stand in the batch, on which device they are, or on what was sampled before: (se
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
@@ -38,6 +38,17 @@ def sample_completions(
     policy: Policy, prompts: Sequence[EncodedPrompt], config: SamplingConfig, seeds: Sequence[Sequence[int]]
 ) -> list[list[Completion]]:
     """`len(seeds[p])` completions of each prompt p; every prompt wants the same number. Temperature 0 is greedy."""
+    return watched_completions(policy, prompts, config, seeds, lambda ids_B: None)
+
+
+def watched_completions(
+    policy: Policy,
+    prompts: Sequence[EncodedPrompt],
+    config: SamplingConfig,
+    seeds: Sequence[Sequence[int]],
+    see: Callable[[Tensor], None],
+) -> list[list[Completion]]:
+    """`sample_completions`, where `see` is told the tokens [rows left] of each step as they are drawn, but by vLLM."""
     if config.engine == "vllm":
         if policy not in _vllm_engines:
             _vllm_engines[policy] = VllmEngine(policy)
@@ -50,6 +61,7 @@ def sample_completions(
         logits_BV = decoding.first_logits()
         for step in range(config.max_new_tokens):
             ids_B = rows.draw(logits_BV, step)
+            see(ids_B)
             if not rows.alive_B.any() or step + 1 == config.max_new_tokens:
                 break
             if (kept := rows.shrink()) is not None:

@@ -68,10 +68,11 @@ def make(
     with lock:
         ready = (folder / DONE).is_file()
         ranks.from_first(together and not ready)
-        return ranks.from_first(_reuse(folder) if ready else _build(folder, text, build, together=together))
+        return ranks.from_first(reuse(folder) if ready else _build(folder, text, build, together=together))
 
 
-def _reuse(folder: Path) -> Artefact:
+def reuse(folder: Path) -> Artefact:
+    """A finished artefact. Raises `StageError` where its files are not what was written."""
     seconds = _check(folder, json.loads((folder / DONE).read_text()))
     log.info("%s: reusing %s", folder.parent.name, folder)
     return Artefact(stage=folder.parent.name, key=folder.name, folder=folder, reused=True, seconds=seconds)

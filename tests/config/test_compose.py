@@ -31,6 +31,8 @@ def overrides_for(group, name):
         chosen.append("dataset.root=somewhere")
     if (group, name) == ("recipe", "score"):
         chosen.append("predictions=somewhere")
+    if (group, name) == ("recipe", "export"):
+        chosen.append("adapter=somewhere")
     if (group, name) == ("recipe", "rival"):
         chosen.append("rival=gpt_4o")
     if group == "trained_rival":
@@ -41,7 +43,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 116
+    assert len(OPTIONS) == 119
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 31
 
 

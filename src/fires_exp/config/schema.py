@@ -596,11 +596,13 @@ class MetricsConfig:
 @dataclass(kw_only=True)
 class RecipeConfig:
     name: str = leaf("name in reports")
-    stages: list[str] = leaf("what to do, in order: inspect, train_epitome, synthesise, sft, grpo, evaluate, score")
+    stages: list[str] = leaf(
+        "what to do, in order: inspect, train_epitome, synthesise, sft, grpo, evaluate; or score, export or chat alone"
+    )
     policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, rival")
 
     def __post_init__(self) -> None:
-        order = ("inspect", "train_epitome", "synthesise", "sft", "grpo", "evaluate", "score")
+        order = ("inspect", "train_epitome", "synthesise", "sft", "grpo", "evaluate", "score", "export", "chat")
         for stage in self.stages:
             _one_of("recipe.stages", stage, order)
         places = [order.index(stage) for stage in self.stages]
@@ -608,10 +610,11 @@ class RecipeConfig:
             places == sorted(set(places)),
             f"recipe.stages={list(self.stages)}: each stage once, in the order {', '.join(order)}",
         )
-        _check(
-            "score" not in self.stages or len(self.stages) == 1,
-            f"recipe.stages={list(self.stages)}: score reads files and goes with no other stage",
-        )
+        for stage in ("score", "export", "chat"):
+            _check(
+                stage not in self.stages or len(self.stages) == 1,
+                f"recipe.stages={list(self.stages)}: {stage} goes with no other stage",
+            )
         for policy in self.policies:
             _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "rival"))
             _check(
@@ -648,6 +651,21 @@ class TrainerConfig:
     def processes(self) -> int:
         """On all nodes together."""
         return self.devices * self.num_nodes
+
+
+@dataclass(kw_only=True)
+class ChatConfig:
+    web: bool = leaf("a page for a browser instead of the terminal")
+    host: str = leaf(
+        "the address that the page is served at; with another than 127.0.0.1 others can reach it, without a password"
+    )
+    port: int = leaf("the port of the page; 0 takes a free one")
+    max_video_megabytes: int = leaf("largest clip that the page takes")
+    decoding: SamplingConfig = leaf("how responses are decoded; temperature 0 is greedy, as in the evaluation")
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.port < 2**16, f"chat.port={self.port}: write a number from 0 to {2**16 - 1}")
+        _check(self.max_video_megabytes >= 1, f"chat.max_video_megabytes={self.max_video_megabytes}: write at least 1")
 
 
 @dataclass(kw_only=True)
@@ -697,6 +715,12 @@ class Config:
     metrics: MetricsConfig = leaf("what the table measures")
     predictions: Any = leaf('recipe=score: a file, or a list of files, with a line {"id", "response"} for each instance')
     references: str | None = leaf("recipe=score: a file of the same form; null takes `reference_response` of the predictions")
+    adapter: str | None = leaf(
+        "recipe=chat and recipe=export: RUN_FOLDER, or RUN_FOLDER:POLICY; its model takes the place of the configured one. "
+        "null chats with the untrained backbone"
+    )
+    export_folder: str | None = leaf("recipe=export: a new folder for the model; null takes model/ in the run folder")
+    chat: ChatConfig = leaf("how one talks to the model")
     recipe: RecipeConfig = leaf("which stages run")
     trainer: TrainerConfig = leaf("where it runs")
     logger: LoggerConfig = leaf("who is told")
@@ -742,6 +766,18 @@ class Config:
             "go together",
         )
         _check(self.references is None or bool(files), f"references={self.references}: only recipe=score reads them")
+        _check(
+            self.adapter is not None or "export" not in self.recipe.stages,
+            "recipe=export needs adapter=<run folder>: which model shall be exported?",
+        )
+        _check(
+            self.adapter is None or self.recipe.stages in (["export"], ["chat"]),
+            f"adapter={self.adapter}: only recipe=chat and recipe=export take a trained model",
+        )
+        _check(
+            self.export_folder is None or "export" in self.recipe.stages,
+            f"export_folder={self.export_folder}: only recipe=export writes one",
+        )
 
     @property
     def trained_model(self) -> str:

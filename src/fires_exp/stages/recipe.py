@@ -44,6 +44,7 @@ from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, skill_report, support_scorer
 from fires_exp.stages.trained_rival import make_trained_rival, predict_trained_rival
+from fires_exp.stages.use import use_model
 from fires_exp.stages.workspace import Workspace
 from fires_exp.thinking.bank import read_bank
 
@@ -98,6 +99,9 @@ def _check_before_start(config: Config) -> None:
 
 def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
+    if {"export", "chat"} & set(stages):
+        use_model(work.config, run_folder)
+        return
     first = ranks.is_first()
     if first and "score" not in stages:
         _write_bad_rows(work, run_folder)

@@ -13,9 +13,9 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fires_exp.config.secrets import without_secrets
+from fires_exp.report.choices import HONESTY
 from fires_exp.report.licences import EPITOME, TEACHERS, Source, backbone_source, dataset_source
 from fires_exp.report.notice import NOTICE
-from fires_exp.report.page import HONESTY
 
 ONLY_HERE = "<a path on the training machine>"
 # what does not concern the model

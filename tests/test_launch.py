@@ -1,14 +1,27 @@
 """Which rank a process is, from the words of whoever started it."""
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from fires_exp.config.schema import TrainerConfig
 from fires_exp.errors import ConfigError
-from fires_exp.launch import rank_environment
+from fires_exp.launch import STARTER, rank_environment
 
-TRAINER = TrainerConfig(strategy="ddp", accelerator="cpu", devices=4, num_nodes=2, deterministic=True, progress=False)
+TRAINER = TrainerConfig(
+    strategy="ddp",
+    accelerator="cpu",
+    devices=4,
+    num_nodes=2,
+    time_limit=None,
+    keep_checkpoints=2,
+    deterministic=True,
+    progress=False,
+)
 TORCHRUN = {
     "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "GROUP_RANK": "1",
     "MASTER_ADDR": "node0", "MASTER_PORT": "29500", "HOME": "/h",
@@ -43,3 +56,17 @@ def test_a_wrong_number_of_processes_is_named():
         rank_environment(replace(TRAINER, devices=2, num_nodes=1), TORCHRUN)
     with pytest.raises(ConfigError, match=r"trainer.num_nodes=2: start it on each node with srun or torchrun"):
         rank_environment(TRAINER, {})
+
+
+def test_a_rank_ends_with_the_process_that_started_it():
+    reading, writing = os.pipe()
+    code = "import time; from fires_exp.launch import follow_starter; follow_starter(); print('on', flush=True); time.sleep(60)"
+    rank = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, STARTER: str(reading)}, pass_fds=(reading,), stdout=subprocess.PIPE
+    )
+    os.close(reading)
+    assert rank.stdout.readline() == b"on\n"
+    assert rank.poll() is None
+    os.close(writing)  # as the end of a process does, whatever ended it
+    assert rank.wait(timeout=10) == -signal.SIGKILL
+    rank.stdout.close()

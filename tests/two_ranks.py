@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.errors import RankError
 from fires_exp.modules import ranks
-from fires_exp.modules.batches import StepLoader
+from fires_exp.modules.batches import StepLoader, WholePass
 from fires_exp.modules.grpo import GrpoModule
 from fires_exp.modules.sft import SftItem, SftModule
 from fires_exp.policy.backbone import build_policy
@@ -107,11 +107,12 @@ def train(stage, cache, overrides):
     ]
     sampled, gradients, recorder = [], [], Recorder()
     if stage == "sft":
-        module = SftModule(policy, settings, total_updates=len(PLAN), seed=42)
         items = [
             SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text))
             for prompt, text in zip(prompts, TEXTS, strict=True)
         ]
+        checked = WholePass(3, lambda index: items[index])
+        module = SftModule(policy, settings, total_updates=len(PLAN), seed=42, validation=checked)
     else:
         items = prompts
         module = GrpoModule(

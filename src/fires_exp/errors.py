@@ -53,6 +53,10 @@ class RankError(FiresError):
     """The processes of a distributed run lost one of them, or do not agree. Raised by `modules.ranks` and by `launch`."""
 
 
+class StoppedError(FiresError):
+    """A run was told to stop before its end; the same command goes on. Raised by `stages`."""
+
+
 class StageError(FiresError):
     """An artefact is missing, damaged or in use by another run. Raised by `stages`."""
 

@@ -15,15 +15,16 @@ from pathlib import Path
 from fires_exp.config.load import load_yaml
 from fires_exp.config.schema import Config
 from fires_exp.config.secrets import without_secrets
-from fires_exp.errors import FiresError, RankError
+from fires_exp.errors import FiresError, RankError, StoppedError
 from fires_exp.launch import OTHER_RANK_LOST, follow_starter, rank_environment, start_ranks
 
 USER_ERROR = 2
+STOPPED = 75  # what sysexits.h calls a temporary failure: try again
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user's to mend (one line), 3 another process of the run is gone, 130 interrupted; anything else
-    is a defect with its traceback."""
+    """Exit status: 0 done, 2 the user's to mend (one line), 3 another process of the run is gone, 75 stopped before the end, 130
+    interrupted; anything else is a defect with its traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) != 1:
         print("usage: python -m fires_exp.job RUN_FOLDER", file=sys.stderr)
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RankError as error:
         print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         return OTHER_RANK_LOST
+    except StoppedError as error:
+        print(f"fires_exp: {error}; go on with: python -m fires_exp.job {run_folder}", file=sys.stderr)
+        return STOPPED
     except FiresError as error:
         print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         return USER_ERROR
@@ -56,11 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(config: Config, run_folder: Path, *, first: bool) -> None:
     _log_to(run_folder, first=first)
+    from fires_exp.stages import stopping
     from fires_exp.stages.recipe import run_recipe
 
+    stopping.listen(config.trainer.time_limit)
     for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
         logging.getLogger(library).setLevel(logging.WARNING)
-    run_recipe(config, run_folder)
+    try:
+        run_recipe(config, run_folder)
+    finally:
+        stopping.over()
 
 
 def _run_rank(config: Config, run_folder: Path, rank: int) -> None:

@@ -135,7 +135,8 @@ def _wait(processes: Mapping[int, subprocess.Popen[bytes]]) -> tuple[int, int]:
             deadline = None
     bad = [(rank, status) for rank, status in ended.items() if status]
     own = [(rank, status) for rank, status in bad if status != OTHER_RANK_LOST]
-    return (own or bad or [(0, 0)])[0]
+    rank, status = (own or bad or [(0, 0)])[0]
+    return (0 if ended.get(0) == status else rank), status  # what rank 0 has said too need not be said again
 
 
 def _send(processes: Mapping[int, subprocess.Popen[bytes]], number: int) -> None:

@@ -164,7 +164,7 @@ def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items
         inputs = collate([item.prompt for item in batch], [item.completion_ids for item in batch], pad_id=tiny.pad_id)
         logprobs = completion_logprobs(tiny, inputs, 1.0).logprobs_BC
     expected = float(-logprobs.sum() / inputs.completion_mask.sum())
-    module = SftModule(tiny, replace(SFT, micro_batch_size=micro_batch_size), total_updates=1, seed=0)
+    module = SftModule(tiny, replace(SFT, micro_batch_size=micro_batch_size), total_updates=1, seed=0, validation=None)
     (row,) = fit(module, [batch])
     assert row["sft/loss"] == pytest.approx(expected, abs=1e-5)
 
@@ -172,7 +172,7 @@ def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items
 def test_sft_changes_the_adapter_and_leaves_the_frozen_weights(tiny, items):
     add_adapter(tiny, LORA, seed=0)
     frozen, adapter = parameters_hash(tiny, trainable=False), parameters_hash(tiny, trainable=True)
-    rows = fit(SftModule(tiny, SFT, total_updates=8, seed=0), [items] * 8)
+    rows = fit(SftModule(tiny, SFT, total_updates=8, seed=0, validation=None), [items] * 8)
     assert parameters_hash(tiny, trainable=False) == frozen
     assert parameters_hash(tiny, trainable=True) != adapter
     assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
@@ -320,7 +320,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_instances(tiny, items):
     with torch.no_grad():
         next(parameter for name, parameter in tiny.named_parameters() if "lora_B" in name).fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"not finite at step 1 \(instances one, two\)"):
-        fit(SftModule(tiny, SFT, total_updates=1, seed=0), [items])
+        fit(SftModule(tiny, SFT, total_updates=1, seed=0, validation=None), [items])
 
 
 def test_learning_rate_rises_in_the_warm_up_and_decays():

@@ -80,7 +80,7 @@ def test_a_disk_that_cannot_hold_a_checkpoint_is_one_line_and_the_run_goes_on_wh
     assert "\n" not in line
     assert status(tmp_path / "run") == f"ExhaustedError: {line}"
     (folder,) = (tmp_path / "artifacts" / "sft").glob("*/")
-    assert not [path.name for path in folder.iterdir() if "ckpt" in path.name], "half a checkpoint takes room for nothing"
+    assert not list(folder.rglob("*.ckpt")), "half a checkpoint takes room for nothing"
     assert status(run(*SFT_ONLY, name="again")) == "finished"
 
 
@@ -88,7 +88,7 @@ def test_a_disk_that_is_full_when_the_adapter_is_written_keeps_the_last_checkpoi
     monkeypatch.setattr("fires_exp.stages.fit.save_adapter", no_room)
     with pytest.raises(ExhaustedError, match=r"^the disk is full in stage sft \(/full/file\); "):
         run(*SFT_ONLY)
-    (checkpoint,) = (tmp_path / "artifacts" / "sft").glob("*/last.ckpt")
+    *_, checkpoint = sorted((tmp_path / "artifacts" / "sft").glob("*/checkpoints/*.ckpt"))
     assert torch.load(checkpoint, weights_only=True)["steps_done"] == 2
     monkeypatch.undo()
     assert status(run(*SFT_ONLY, name="again")) == "finished"
@@ -204,7 +204,7 @@ def test_a_reward_that_is_no_number_names_its_instance_and_keeps_the_last_good_c
     assert str(caught.value).startswith(
         f"a reward is not finite at step 3 (instances {spoiled.instance}); the last checkpoint is"
     )
-    (checkpoint,) = (tmp_path / "artifacts" / "grpo").glob("*/last.ckpt")
+    *_, checkpoint = sorted((tmp_path / "artifacts" / "grpo").glob("*/checkpoints/*.ckpt"))
     assert torch.load(checkpoint, weights_only=True)["steps_done"] == 2
     monkeypatch.undo()
     mended = run(*GRPO_ONLY, name="mended")
@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(run, tmp_path, 
     monkeypatch.setattr(GrpoModule, "_update", spoiled)
     with pytest.raises(TrainingError, match=r"not finite at step 3 \(instances \S+"):
         run(*GRPO_ONLY)
-    (checkpoint,) = (tmp_path / "artifacts" / "grpo").glob("*/last.ckpt")
+    *_, checkpoint = sorted((tmp_path / "artifacts" / "grpo").glob("*/checkpoints/*.ckpt"))
     kept = torch.load(checkpoint, weights_only=True)
     assert kept["steps_done"] == 2
     assert all(value.isfinite().all() for value in kept["state_dict"].values())

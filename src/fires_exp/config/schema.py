@@ -633,6 +633,8 @@ class TrainerConfig:
     accelerator: str = leaf("cpu, gpu or auto, as in Lightning")
     devices: int = leaf("how many devices a node; on a cpu, processes")
     num_nodes: int = leaf("how many nodes, see docs/distributed.md")
+    time_limit: str | None = leaf("stop in time, to go on later: [days-]hours:minutes:seconds since the start; null never")
+    keep_checkpoints: int = leaf("how many of a stage's checkpoints are kept; the older ones serve where the newest is damaged")
     deterministic: bool = leaf("deterministic kernels, where a kernel has them")
     progress: bool = leaf("show progress bars")
 
@@ -646,6 +648,12 @@ class TrainerConfig:
             f"trainer.devices={self.devices} on trainer.num_nodes={self.num_nodes}: trainer.strategy=single is one process; "
             "choose trainer=ddp",
         )
+
+        _check(
+            self.time_limit is None or bool(re.fullmatch(r"(\d+-)?\d+:[0-5]\d:[0-5]\d", self.time_limit)),
+            f"trainer.time_limit={self.time_limit}: write [days-]hours:minutes:seconds, such as 00:55:00, or null",
+        )
+        _check(self.keep_checkpoints >= 1, f"trainer.keep_checkpoints={self.keep_checkpoints}: write at least 1")
 
     @property
     def processes(self) -> int:

@@ -24,21 +24,14 @@ def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None
 
 
 class WholePass(Generic[Item]):
-    """Yields every item as a batch of its own, from the first to the last, each time it is iterated: for validation.
-
-    Of several ranks each gets its share, in equally many batches: one that has less ends with an empty one.
-    """
+    """Yields every item from the first to the last each time it is iterated, of several ranks' each its share: for validation."""
 
     def __init__(self, count: int, load: Callable[[int], Item]) -> None:
         self.count = count
         self.load = load
 
-    def __len__(self) -> int:
-        return -(-self.count // ranks.count())
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        own = ranks.share(range(self.count))
-        return ([self.load(index) for index in own[place : place + 1]] for place in range(len(self)))
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.load, ranks.share(range(self.count)))
 
 
 class StepLoader(Generic[Item]):

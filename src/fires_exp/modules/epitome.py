@@ -76,7 +76,7 @@ class MechanismModule(SteppedModule):
             "epitome/grad_norm": norm,
             "epitome/learning_rate": rate,
         }
-        self.log_dict(metrics, batch_size=len(batch))
+        self.record(metrics)
         if self.steps_done % self.steps_an_epoch == 0:
             self._after_epoch()
 
@@ -88,8 +88,7 @@ class MechanismModule(SteppedModule):
             self.best = {name: weight.detach().cpu().clone() for name, weight in self.mechanism.state_dict().items()}
             self.best_epoch = self.steps_done // self.steps_an_epoch
             self.best_f1 = value
-        for logger in self.loggers:  # through `log_dict` the value would be repeated at every later step
-            logger.log_metrics({"epitome/val_macro_f1": value}, step=self.steps_done - 1)
+        self.record({"epitome/val_macro_f1": value})
 
     def autocast(self) -> Any:
         """bfloat16 products where the device has them; weights, sums and scores stay float32."""

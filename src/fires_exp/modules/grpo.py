@@ -118,7 +118,7 @@ class GrpoModule(AdapterModule):
             "speed/training_seconds": finished - sampled,
             "speed/completion_tokens_per_second": tokens / (finished - started),
         }
-        self.log_dict(metrics, batch_size=len(batch))
+        self.record(metrics)
         self.log("reward", metrics["reward/total"], prog_bar=True, logger=False, batch_size=len(batch))
         stop = self.health.config.stop  # earlier steps were judged when they were done
         self.stopped_early = first_collapse(self.health.history[-stop.patience_steps :], stop) is not None

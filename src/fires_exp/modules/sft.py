@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fires_exp.config.schema import SftConfig
 from fires_exp.modules import ranks
+from fires_exp.modules.batches import WholePass
 from fires_exp.modules.training import AdapterModule, chunks
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.policy import Policy
@@ -28,10 +29,12 @@ class SftItem:
 class SftModule(AdapterModule):
     """Maximises log pi(completion | prompt); only completion tokens count, each the same within a batch."""
 
-    def __init__(self, policy: Policy, config: SftConfig, *, total_updates: int, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, config: SftConfig, *, total_updates: int, seed: int, validation: WholePass[SftItem] | None
+    ) -> None:
         super().__init__(policy, config.lora, config.optimizer, total_updates=total_updates, seed=seed)
         self.config = config
-        self.val_sums = (0.0, 0.0)
+        self.validation = validation
 
     def training_step(self, batch: list[SftItem], batch_idx: int) -> None:
         names = [item.prompt.example.id for item in batch]
@@ -48,30 +51,25 @@ class SftModule(AdapterModule):
         norm = self.optimizer_step_by_hand(names)
         self.steps_done += 1
         total, dropped = ranks.total(float(loss_sum), sum(item.prompt.dropped_turns for item in batch))
-        self.log_dict(
-            {
-                "sft/loss": total,
-                "sft/grad_norm": norm,
-                "sft/learning_rate": rate,
-                "sft/completion_tokens": float(tokens),
-                "sft/dropped_turns": float(dropped),
-            },
-            batch_size=len(batch),
-        )
+        metrics = {
+            "sft/loss": total,
+            "sft/grad_norm": norm,
+            "sft/learning_rate": rate,
+            "sft/completion_tokens": float(tokens),
+            "sft/dropped_turns": float(dropped),
+        }
+        if self.validation is not None and self.is_validation_due(self.config.validate_every_steps):
+            metrics["sft/val_loss"] = self._validation_loss(self.validation)
+        self.record(metrics)
         self.log("loss", total, prog_bar=True, logger=False, batch_size=len(batch))
 
-    def on_validation_epoch_start(self) -> None:
-        self.val_sums = (0.0, 0.0)
-
-    def validation_step(self, batch: list[SftItem], batch_idx: int) -> None:
+    @torch.no_grad()
+    def _validation_loss(self, validation: WholePass[SftItem]) -> float:
+        """The mean over the completion tokens of all validation instances."""
         with self.policy.evaluating():
-            losses = [float(-self._logprob_sum(micro)) for micro in chunks(batch, self.config.micro_batch_size)]
-        loss, tokens = self.val_sums
-        self.val_sums = (loss + sum(losses), tokens + sum(len(item.completion_ids) for item in batch))
-
-    def on_validation_epoch_end(self) -> None:
-        loss, tokens = ranks.total(*self.val_sums)
-        self.log("sft/val_loss", loss / tokens)
+            found = [(float(-self._logprob_sum([item])), len(item.completion_ids)) for item in validation]
+        loss, tokens = ranks.total(sum(loss for loss, _ in found), sum(tokens for _, tokens in found))
+        return loss / tokens
 
     def _logprob_sum(self, items: Sequence[SftItem]) -> Tensor:
         inputs = collate([item.prompt for item in items], [item.completion_ids for item in items], pad_id=self.policy.pad_id)

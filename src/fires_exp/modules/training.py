@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -92,6 +92,17 @@ class SteppedModule(pl.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
         return float(norm)
+
+    def is_validation_due(self, every_steps: int | None) -> bool:
+        """Whether the step that was just done is one to validate after; of a stage with fewer steps the last one is."""
+        return every_steps is not None and self.steps_done % min(every_steps, self.total_updates) == 0
+
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """Give the step that was just done to the loggers at once: the checkpoint is written later, so it never knows of a step
+        that they do not. (Lightning's `log_dict` gives it to them after the checkpoint.)"""
+        for logger in self.loggers:
+            logger.log_metrics(dict(metrics), step=self.steps_done - 1)
+            logger.save()
 
     def check_finite(self, value: Tensor, name: str, instances: Iterable[str]) -> None:
         """Raises `TrainingError` that names the step and its instances."""

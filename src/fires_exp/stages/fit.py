@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from fires_exp.config.schema import Config, GrpoConfig, SftConfig
 from fires_exp.errors import ConfigError, TrainingError
 from fires_exp.modules import ranks
-from fires_exp.modules.batches import StepLoader, WholePass, step_plan
+from fires_exp.modules.batches import StepLoader, step_plan
 from fires_exp.modules.training import AdapterModule, SteppedModule
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
 from fires_exp.policy.policy import Policy
+from fires_exp.stages import stopping
 from fires_exp.stages.artefact import whole_lines, write_atomically
+from fires_exp.stages.checkpoints import CheckpointAndStop, checkpoint_steps, clear_checkpoints, newest_checkpoint
 from fires_exp.stages.strategies import strategy_for
 
 log = logging.getLogger("fires_exp.stages")
 
 METRICS = "metrics.jsonl"
-CHECKPOINT = "last.ckpt"
 ADAPTER = "adapter"
 FACTS = "facts.json"
 
@@ -61,31 +61,6 @@ def keep_steps(path: Path, steps_done: int) -> None:
     """Take out of a file with a line a step, or several, what a restart will write again."""
     kept = [line for line in whole_lines(path) if json.loads(line)["step"] < steps_done]
     write_atomically(path, "".join(line + "\n" for line in kept))
-
-
-class AtomicCheckpoint(Callback):
-    """Saves `last.ckpt` every so many steps: written beside it, then renamed, so that there never is half a file.
-
-    A step that shows a sign of collapse is not saved, the next one that shows none is: what is kept is always good.
-    """
-
-    def __init__(self, folder: Path, every_steps: int) -> None:
-        self.folder = folder
-        self.every_steps = every_steps
-        self.due = False
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        assert isinstance(pl_module, SteppedModule)
-        self.due |= pl_module.steps_done % self.every_steps == 0
-        if self.due and not pl_module.shows_a_sign:
-            self.due = False
-            temporary = self.folder / f".{CHECKPOINT}.{os.getpid()}"
-            try:
-                trainer.save_checkpoint(temporary)  # all ranks meet there, the first one writes
-                if ranks.is_first():
-                    temporary.replace(self.folder / CHECKPOINT)
-            finally:
-                temporary.unlink(missing_ok=True)  # half of it, where the disk is full
 
 
 class StageBar(TQDMProgressBar):
@@ -125,8 +100,6 @@ def fit(
     stage: str,
     run_folder: Path,
     checkpoint_every_steps: int,
-    validation: WholePass[Any] | None = None,
-    validate_every_steps: int | None = None,
 ) -> None:
     """Train, going on from the folder's last checkpoint if there is one; leave `adapter/` and `facts.json` in the folder.
     A module that stopped early leaves its last good checkpoint instead: the caller says why.
@@ -145,8 +118,6 @@ def fit(
         stage=stage,
         run_folder=run_folder,
         checkpoint_every_steps=checkpoint_every_steps,
-        validation=validation,
-        validate_every_steps=validate_every_steps,
     )
     if module.stopped_early:
         return
@@ -171,7 +142,7 @@ def fit(
         "frozen_sha256": frozen_before,
     }
     write_atomically(folder / FACTS, json.dumps(facts, indent=2) + "\n")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    clear_checkpoints(folder)
 
 
 def take_steps(
@@ -183,20 +154,20 @@ def take_steps(
     stage: str,
     run_folder: Path,
     checkpoint_every_steps: int,
-    validation: WholePass[Any] | None,
-    validate_every_steps: int | None,
 ) -> None:
     """The loader's steps, to the last or until the module stops early, going on from the folder's last checkpoint if there is
     one; the checkpoint stays there."""
-    checkpoint = folder / CHECKPOINT
-    steps_done = ranks.from_first(checkpointed_steps(folder) if ranks.is_first() else 0)
+    checkpoint = ranks.from_first(newest_checkpoint(folder) if ranks.is_first() else None)
+    steps_done = checkpoint_steps(checkpoint)
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
     loggers = build_loggers(config, folder, run_folder, stage, steps_done) if ranks.is_first() else []
-    callbacks: list[Callback] = [AtomicCheckpoint(folder, checkpoint_every_steps)]
+    keeper = CheckpointAndStop(
+        folder, stage=stage, every_steps=checkpoint_every_steps, keep=config.trainer.keep_checkpoints, total_steps=len(loader)
+    )
+    callbacks: list[Callback] = [keeper]
     if config.trainer.progress:
         callbacks.append(StageBar(stage))
-    validating = validation is not None and validate_every_steps is not None
     together = ranks.count() > 1
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
@@ -213,18 +184,11 @@ def take_steps(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        limit_val_batches=1.0 if validating else 0,
-        val_check_interval=min(validate_every_steps or len(loader), len(loader)) if validating else None,
         default_root_dir=folder,
     )
     try:
-        trainer.fit(
-            module,
-            train_dataloaders=loader,
-            val_dataloaders=validation if validating else None,
-            ckpt_path=str(checkpoint) if steps_done else None,
-            weights_only=True,
-        )
+        with stopping.deferred():
+            trainer.fit(module, train_dataloaders=loader, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
     except SystemExit as exit:
         raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
@@ -279,14 +243,6 @@ def log_table(loggers: Sequence[object], name: str, rows: Sequence[Mapping[str, 
             lines = ["|".join(rows[0]), "|".join("---" for _ in rows[0])]
             lines += ["|".join(str(value).replace("\n", "<br>").replace("|", "\\|") for value in row.values()) for row in rows]
             logger.experiment.add_text(name, "\n".join(lines), step)
-
-
-def checkpointed_steps(folder: Path) -> int:
-    """How many steps the folder's last checkpoint has behind it; 0 where there is none."""
-    checkpoint = folder / CHECKPOINT
-    if not checkpoint.is_file():
-        return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["steps_done"])
 
 
 def _close(loggers: Sequence[Logger]) -> None:

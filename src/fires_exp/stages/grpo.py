@@ -17,7 +17,8 @@ from fires_exp.modules.grpo import GrpoModule
 from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash, whole_lines
-from fires_exp.stages.fit import ADAPTER, METRICS, checkpointed_steps, fit, fresh_adapter, keep_steps, log_table, training_plan
+from fires_exp.stages.checkpoints import checkpointed_steps
+from fires_exp.stages.fit import ADAPTER, METRICS, fit, fresh_adapter, keep_steps, log_table, training_plan
 from fires_exp.stages.judge import judge_identity, reference_judge
 from fires_exp.stages.train_epitome import NamedScorer
 from fires_exp.stages.workspace import MODEL_CODE, Workspace

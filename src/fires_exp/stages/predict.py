@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 from fires_exp.data.records import SupportExample
+from fires_exp.errors import StoppedError
 from fires_exp.modules import ranks
 from fires_exp.modules.training import chunks
 from fires_exp.policy.sampling import sample_completions, stream_seed
+from fires_exp.stages import stopping
 from fires_exp.stages.artefact import Artefact, code_hash, whole_lines, write_atomically
 from fires_exp.stages.fit import ADAPTER
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
@@ -55,12 +58,18 @@ def answer_all(work: Workspace, folder: Path, answer: Callable[[Sequence[Support
     path, size, examples = folder / PREDICTIONS, work.config.predict.batch_size, work.test_examples
     done = ranks.from_first(_keep_whole_batches(path, size) if ranks.is_first() else 0)
     bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
-    with bar:
+    longest_seconds = 0.0
+    with bar, stopping.deferred():
         # a round is a batch a rank: the batches are those of one process, so the answers are too
         for batches in chunks(chunks(examples[done:], size), ranks.count()):
+            began = time.monotonic()
             rows = ranks.joined(answer(batches[ranks.rank()]) if ranks.rank() < len(batches) else [])
             _append(path, rows)
             bar.update(len(rows))
+            done += len(rows)
+            longest_seconds = max(longest_seconds, time.monotonic() - began)
+            if done < len(examples) and (reason := stopping.reason(longest_seconds)):
+                raise StoppedError(f"predictions stopped after {done} of {len(examples)} instances by {reason}")
 
 
 @ranks.first_only

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import ChatMessage
@@ -25,10 +25,13 @@ from fires_exp.prompts.processor import EncodedPrompt, encode_chat
 from fires_exp.prompts.templates import SPEAKER_NAMES
 from fires_exp.rivals.rival import TrainedRival
 from fires_exp.stages.artefact import write_atomically
-from fires_exp.stages.fit import ADAPTER, CHECKPOINT, FACTS, fit, fresh_adapter, take_steps, training_plan
+from fires_exp.stages.checkpoints import clear_checkpoints
+from fires_exp.stages.fit import ADAPTER, FACTS, fit, fresh_adapter, take_steps, training_plan
 from fires_exp.stages.workspace import Workspace
 
 MODEL = "model"
+
+Item = TypeVar("Item")
 
 Examples = Sequence[SupportExample]
 Hints = Mapping[str, Sequence[str]]
@@ -68,7 +71,6 @@ class RivalModel(ABC):
             "stage": "sft",
             "run_folder": self.work.run_folder,
             "checkpoint_every_steps": config.checkpoint_every_steps,
-            "validate_every_steps": config.validate_every_steps,
         }
 
 
@@ -93,11 +95,10 @@ class BackboneRival(RivalModel):
 
         plan = training_plan(config, len(examples), seed)
         fit(
-            SftModule(policy, config, total_updates=len(plan), seed=seed),
+            SftModule(policy, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, item)),
             StepLoader(plan, lambda index: item(examples[index])),
             folder,
             self.work.config,
-            validation=WholePass(len(validation), lambda index: item(validation[index])) if validation else None,
             **self._steps(),
         )
 
@@ -174,11 +175,10 @@ class Seq2SeqRival(RivalModel):
 
         plan = training_plan(config, len(examples), seed)
         take_steps(
-            Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed),
+            Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, pair)),
             StepLoader(plan, lambda index: pair(examples[index])),
             folder,
             self.work.config,
-            validation=WholePass(len(validation), lambda index: pair(validation[index])) if validation else None,
             **self._steps(),
         )
         ranks.check_same("the weights that sft trained", parameters_hash(seq2seq, trainable=True)[:12])
@@ -187,7 +187,7 @@ class Seq2SeqRival(RivalModel):
         seq2seq.save(folder / MODEL)
         trained = sum(parameter.numel() for parameter in seq2seq.parameters() if parameter.requires_grad)
         write_atomically(folder / FACTS, json.dumps({"steps": len(plan), "trainable_parameters": trained}, indent=2) + "\n")
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        clear_checkpoints(folder)
 
     def writer(self, folder: Path, hints: Hints) -> Writer:
         seq2seq = load_seq2seq(folder / MODEL, self.work.config.seq2seq, self.work.device)
@@ -197,3 +197,7 @@ class Seq2SeqRival(RivalModel):
             return seq2seq.write(sources, self.work.config.predict.decoding, self._seed(batch[0].id))
 
         return write
+
+
+def _whole_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> WholePass[Item] | None:
+    return WholePass(len(examples), lambda index: item(examples[index])) if examples else None

@@ -71,7 +71,13 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
             return SftItem(prompt=encode(example), completion_ids=completion(example))
 
         plan = training_plan(config, len(learned), work.config.seed)
-        module = SftModule(policy, config, total_updates=len(plan), seed=work.config.seed)
+        module = SftModule(
+            policy,
+            config,
+            total_updates=len(plan),
+            seed=work.config.seed,
+            validation=WholePass(len(checked), lambda index: item(checked[index])) if checked else None,
+        )
         fit(
             module,
             StepLoader(plan, lambda index: item(learned[index])),
@@ -80,8 +86,6 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
             stage="sft",
             run_folder=work.run_folder,
             checkpoint_every_steps=config.checkpoint_every_steps,
-            validation=WholePass(len(checked), lambda index: item(checked[index])) if checked else None,
-            validate_every_steps=config.validate_every_steps,
         )
         if ranks.is_first():
             canary = picture_canary(policy, learned, encode, completion)

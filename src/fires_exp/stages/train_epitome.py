@@ -35,7 +35,8 @@ from fires_exp.scores.epitome.model import Mechanism, Trunk, new_mechanism
 from fires_exp.scores.epitome.scorer import EpitomeScorer, ScorerFacts, load_scorer, save_scorer, seal_scorer
 from fires_exp.scores.epitome.texts import TextReader
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
-from fires_exp.stages.fit import CHECKPOINT, METRICS, take_steps
+from fires_exp.stages.checkpoints import clear_checkpoints
+from fires_exp.stages.fit import METRICS, take_steps
 from fires_exp.stages.workspace import Workspace
 
 log = logging.getLogger("fires_exp.stages")
@@ -189,13 +190,11 @@ def _train(
         stage=f"{name}-{loss}",
         run_folder=work.run_folder,
         checkpoint_every_steps=len(plan) // config.epochs,
-        validation=None,
-        validate_every_steps=None,
     )
     save_file(module.best, home / BEST)
     result = {"loss": loss, "epoch": module.best_epoch, "val_macro_f1": module.best_f1}
     write_atomically(home / RESULT, json.dumps(result) + "\n")
-    (home / CHECKPOINT).unlink(missing_ok=True)
+    clear_checkpoints(home)
     return result
 
 

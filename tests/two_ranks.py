@@ -25,6 +25,7 @@ from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.rewards.total import RewardBreakdown
 from fires_exp.stages.fit import fresh_adapter
 from fires_exp.stages.judge import JudgeOfRanks
+from fires_exp.stages.sharded import ShardedAdamW
 from fires_exp.stages.strategies import strategy_for
 from fires_exp.thinking.aspects import ThinkingPlan
 
@@ -80,6 +81,8 @@ def train_all(runs, cache, folder):
     """Train once for each name and its overrides; what came of it goes to `<name>-<ranks>-<rank>.pt`."""
     if ranks.count() > 1:
         check_meetings()
+        if any("trainer=zero2" in overrides for overrides in runs.values()):
+            check_sharding()
     for name, overrides in runs.items():
         torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{ranks.count()}-{ranks.rank()}.pt")
 
@@ -138,10 +141,12 @@ def train(stage, cache, overrides):
         gradients.append([torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters])
 
     hook = register_optimizer_step_pre_hook(look)
+    last = Last()
     trainer = pl.Trainer(
+        callbacks=[last],
         accelerator="cpu",
         devices=ranks.count(),
-        strategy=strategy_for(together=ranks.count() > 1),
+        strategy=strategy_for(config.trainer.strategy, together=ranks.count() > 1),
         max_epochs=1,
         logger=recorder,
         log_every_n_steps=1,
@@ -154,7 +159,14 @@ def train(stage, cache, overrides):
     trainer.fit(module, StepLoader(PLAN, lambda index: items[index]))
     hook.remove()
     weights = {name: value.detach().clone() for name, value in policy.named_parameters() if value.requires_grad}
-    return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights}
+    return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights, "optimizer": last.optimizer}
+
+
+class Last(pl.Callback):
+    """The optimiser's state as a checkpoint has it, after the last step."""
+
+    def on_train_end(self, trainer, module):
+        self.optimizer = trainer.strategy.optimizer_state(trainer.optimizers[0])
 
 
 def check_meetings():
@@ -182,3 +194,27 @@ def check_judge():
     scores = JudgeOfRanks(LengthJudge() if ranks.is_first() else None).scores(own)
     assert scores == [[1.0], [0.0, 1.0]][ranks.rank()]
     assert asked == ([*shares[0], *shares[1]] if ranks.is_first() else [])
+
+
+def check_sharding():
+    """A step after the state went out of one sharded optimiser into another is the step that torch's own would do."""
+    shapes, gradients = [(3, 5), (7,), (2, 2, 3)], torch.Generator().manual_seed(1)
+    start = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
+    trained, expected = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))
+    plain = torch.optim.AdamW(expected, lr=1e-2)
+    sharded = ShardedAdamW(torch.optim.AdamW(trained, lr=1e-2))
+    for step in range(4):
+        if step == 2:
+            state = sharded.state()
+            torch.testing.assert_close(state["state"], plain.state_dict()["state"], rtol=0, atol=0)
+            sharded.close()
+            sharded = ShardedAdamW(torch.optim.AdamW(trained, lr=1.0))
+            sharded.load(state)
+        for one, other in zip(trained, expected, strict=True):
+            other.grad = torch.randn(other.shape, generator=gradients)
+            one.grad = other.grad.clone()
+        plain.step()
+        sharded.step()
+        assert all(torch.equal(one, other) for one, other in zip(trained, expected, strict=True))
+        assert all(one.grad is None for one in trained)
+    sharded.close()

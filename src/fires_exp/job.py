@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 
 from fires_exp.config.load import load_yaml
 from fires_exp.config.schema import Config
 from fires_exp.config.secrets import without_secrets
 from fires_exp.errors import FiresError, RankError, StoppedError
-from fires_exp.launch import OTHER_RANK_LOST, follow_starter, rank_environment, start_ranks
+from fires_exp.launch import OTHER_RANK_LOST, check_deepspeed, follow_starter, rank_environment, start_ranks
 
 USER_ERROR = 2
 STOPPED = 75  # what sysexits.h calls a temporary failure: try again
@@ -32,9 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     run_folder = Path(arguments[0])
     _quiet_libraries()
     try:
+        signal.signal(signal.SIGTERM, _stop_at_start)
         if not (run_folder / "resolved.yaml").is_file():
             raise FiresError(f"{run_folder / 'resolved.yaml'} is not there; start with python -m fires_exp")
         config = load_yaml(run_folder / "resolved.yaml")
+        check_deepspeed(config.trainer)
         if config.trainer.strategy == "single":
             _run(config, run_folder, first=True)
         elif told := rank_environment(config.trainer, os.environ):
@@ -56,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fires_exp: interrupted; go on with: python -m fires_exp.job {run_folder}", file=sys.stderr)
         return 130
     return 0
+
+
+def _stop_at_start(number: int, _: FrameType | None) -> None:
+    raise StoppedError("stopped by SIGTERM at its start")
 
 
 def _run(config: Config, run_folder: Path, *, first: bool) -> None:

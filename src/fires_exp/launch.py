@@ -7,6 +7,7 @@ lost.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import socket
@@ -28,6 +29,14 @@ GRACE_SECONDS = 60.0
 KILLED = 128
 
 STARTER = "FIRES_EXP_STARTER"
+
+
+def check_deepspeed(trainer: TrainerConfig) -> None:
+    """Raises `ConfigError` where DeepSpeed is wanted and not installed."""
+    if trainer.strategy == "zero2" and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(
+            "trainer.strategy=zero2 needs a package that is not installed: pip install fires-exp[deepspeed], or trainer=ddp"
+        )
 
 
 def rank_environment(trainer: TrainerConfig, environment: Mapping[str, str]) -> dict[str, str] | None:

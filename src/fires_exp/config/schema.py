@@ -629,7 +629,7 @@ class RecipeConfig:
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    strategy: str = leaf("single: one process; ddp: one a device, each with its share of every batch")
+    strategy: str = leaf("single: one process; ddp: one a device, each with its share of a batch; zero2: the same with DeepSpeed")
     accelerator: str = leaf("cpu, gpu or auto, as in Lightning")
     devices: int = leaf("how many devices a node; on a cpu, processes")
     num_nodes: int = leaf("how many nodes, see docs/distributed.md")
@@ -639,14 +639,14 @@ class TrainerConfig:
     progress: bool = leaf("show progress bars")
 
     def __post_init__(self) -> None:
-        _one_of("trainer.strategy", self.strategy, ("single", "ddp"))
+        _one_of("trainer.strategy", self.strategy, ("single", "ddp", "zero2"))
         _one_of("trainer.accelerator", self.accelerator, ("cpu", "gpu", "auto"))
         _check(self.devices >= 1, f"trainer.devices={self.devices}: write at least 1")
         _check(self.num_nodes >= 1, f"trainer.num_nodes={self.num_nodes}: write at least 1")
         _check(
             self.strategy != "single" or self.processes == 1,
             f"trainer.devices={self.devices} on trainer.num_nodes={self.num_nodes}: trainer.strategy=single is one process; "
-            "choose trainer=ddp",
+            "choose trainer=ddp or trainer=zero2",
         )
 
         _check(

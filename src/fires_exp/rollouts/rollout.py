@@ -38,9 +38,8 @@ class RolloutGroup:
 
 
 def score_groups(groups: Sequence[RolloutGroup], reward: CompletionReward) -> list[tuple[RewardBreakdown, ...]]:
-    """Eq. 5 for every completion of every group, against the group's own reference; all are scored in one batch."""
-    if not groups:
-        return []
+    """Eq. 5 for every completion of every group, against the group's own reference; all are scored in one batch. The reward is
+    asked even about no groups: of several ranks another may have some."""
     answers = [(rollout.parsed, group.example) for group in groups for rollout in group.rollouts]
     scored = iter(reward.score(answers))
     return [tuple(itertools.islice(scored, len(group.rollouts))) for group in groups]

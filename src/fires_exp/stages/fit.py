@@ -173,7 +173,7 @@ def take_steps(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices if together else 1,
         num_nodes=config.trainer.num_nodes if together else 1,
-        strategy=strategy_for(together=together),
+        strategy=strategy_for(config.trainer.strategy, together=together),
         deterministic="warn" if config.trainer.deterministic else False,
         max_epochs=1,
         logger=loggers or False,

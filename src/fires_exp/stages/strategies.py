@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from fires_exp.stages.sharded import ShardedAdamW
 
 
 class SummedDDP(DDPStrategy):
@@ -14,6 +21,41 @@ class SummedDDP(DDPStrategy):
         """The model stays as it is."""
 
 
-def strategy_for(*, together: bool) -> Strategy | str:
+class ShardedDDP(SummedDDP):
+    """The same, the optimiser's state spread over the ranks; checkpoints hold it whole."""
+
+    sharded: ShardedAdamW | None = None
+
+    def setup_optimizers(self, trainer: pl.Trainer) -> None:
+        super().setup_optimizers(trainer)
+        (optimizer,) = self.optimizers
+        self.sharded = ShardedAdamW(optimizer)
+
+    def optimizer_step(
+        self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
+    ) -> Any:
+        """The module has run its backward passes: `closure` does nothing."""
+        assert self.sharded is not None
+        self.sharded.step()
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        assert self.sharded is not None
+        return self.sharded.state()
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        assert self.sharded is not None
+        (state,) = checkpoint["optimizer_states"]
+        self.sharded.load(state)
+
+    def teardown(self) -> None:
+        if self.sharded is not None:
+            self.sharded.close()
+        super().teardown()
+
+
+def strategy_for(name: str, *, together: bool) -> Strategy | str:
     """`auto` is one device. The ranks were started by `launch` or by the cluster, so Lightning starts none."""
-    return SummedDDP(cluster_environment=LightningEnvironment()) if together else "auto"
+    if not together:
+        return "auto"
+    kinds = {"ddp": SummedDDP, "zero2": ShardedDDP}
+    return kinds[name](cluster_environment=LightningEnvironment())

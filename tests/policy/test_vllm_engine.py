@@ -79,7 +79,7 @@ def test_it_is_asked_for_the_distribution_that_scoring_has(tiny, prompts, made):
     ((_, parameters, adapter),) = engine.asked
     assert adapter is None
     assert engine.options["logprobs_mode"] == "processed_logprobs"
-    assert engine.options["trust_remote_code"] is False
+    assert "trust_remote_code" not in engine.options
     assert [one.seed for one in parameters] == [1, 5, 3, 4]
     assert parameters[0].temperature == SAMPLING.temperature
     assert parameters[0].allowed_token_ids == (~tiny.suppressed_V).nonzero().squeeze(-1).tolist()

@@ -60,7 +60,6 @@ class VllmEngine:
             generation_config="vllm",
             enable_lora=config is not None,
             max_lora_rank=max(8, config.r) if config is not None else 8,
-            trust_remote_code=False,
         )
         self._allowed = (~policy.suppressed_V).nonzero().squeeze(-1).tolist()
 

@@ -18,7 +18,7 @@ from fires_exp.report.experiment.folder import Row
 from fires_exp.report.run_files import read_object, read_rows
 
 # the same loader in C, where PyYAML was built with it: ten times faster on a whole configuration
-YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Run:
     def config(self) -> Mapping[str, Any]:
         """The resolved tree; empty where the run kept none."""
         path = self.folder / "resolved.yaml"
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER) if path.is_file() else None  # noqa: S506
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER) if path.is_file() else None  # noqa: S506
         return tree if isinstance(tree, dict) else {}
 
 

@@ -27,8 +27,8 @@ run: setup ## the main job on the shipped sample: SFT, GRPO, table and report (u
 smoke: setup ## the whole recipe on a tiny random model, under a minute
 	HF_HUB_OFFLINE=1 $(BIN)/python -m fires_exp +experiment=smoke
 
-test: setup ## the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+test: setup ## the tests, two files at a time
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup ## lint, format, types, licences, known vulnerabilities
 	$(BIN)/ruff check

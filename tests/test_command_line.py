@@ -109,7 +109,7 @@ def test_an_interrupt_ends_with_the_way_to_go_on(tmp_path, cache):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list(tmp_path.glob("artifacts/sft/*/checkpoints/*.ckpt")):
+    while not list(tmp_path.glob("artifacts/sft/*/checkpoints/step-*.ckpt")):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -118,4 +118,4 @@ def test_an_interrupt_ends_with_the_way_to_go_on(tmp_path, cache):
     assert said.splitlines()[-1] == f"fires_exp: interrupted; go on with: python -m fires_exp.job {tmp_path / 'run'}"
     assert "Traceback" not in said
     assert "KeyboardInterrupt" in json.loads((tmp_path / "run" / "run.json").read_text())["status"]
-    assert list(tmp_path.glob("artifacts/sft/*/checkpoints/*.ckpt"))
+    assert list(tmp_path.glob("artifacts/sft/*/checkpoints/step-*.ckpt"))

@@ -1,4 +1,4 @@
-"""`python -m fires_exp.report.human_eval make | read | compare`: a blind study of two systems, from predictions to figure."""
+"""`python -m fires_exp.report.human_eval make | judge | read | compare`: a blind study of two systems, to its figure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from fires_exp.config.secrets import without_secrets
 from fires_exp.errors import FiresError, StudyError
 from fires_exp.report.human_eval.draw import Draw, draw_study
 from fires_exp.report.human_eval.files import KEY, PAGE, read_all_ratings, read_key, write_study
+from fires_exp.report.human_eval.judge import KEYS, estimate, fill_form, judge_settings
 from fires_exp.report.human_eval.results import study_result
 from fires_exp.report.human_eval.study import QUESTIONS
 from fires_exp.report.human_eval.systems import read_system
@@ -29,11 +31,11 @@ USER_ERROR = 2
 
 def main(arguments: list[str]) -> int:
     asked = _parser().parse_args(arguments)
-    commands = {"make": _make, "read": _read, "compare": _compare}
+    commands = {"make": _make, "judge": _judge, "read": _read, "compare": _compare}
     try:
         commands[asked.command](asked)
     except FiresError as error:
-        print(f"fires_exp: {error}", file=sys.stderr)
+        print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
         return USER_ERROR
     return 0
 
@@ -50,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seed", type=int, required=True, help="of the draw and of the sides")
     make.add_argument("--names", nargs=2, metavar=("A", "B"), help="names for tables and figures, instead of the runs'")
     make.add_argument("--context-only", action="store_true", help="show the seeker's last turn instead of the whole history")
+    judge = commands.add_parser("judge", help="a model behind a service fills the form; its ratings are read like a person's")
+    judge.add_argument("study", type=Path, help="folder that `make` wrote")
+    judge.add_argument("settings", nargs="+", metavar=f"{KEYS}KEY=VALUE", help="the service, as docs/config.md lists its keys")
+    judge.add_argument("--text-only", action="store_true", help="show no frames, for a model without pictures")
     read = commands.add_parser("read", help="ratings to win, tie and lose; writes results.json, .md and .svg beside the key")
     read.add_argument("key", type=Path)
     read.add_argument("ratings", type=Path, nargs="+")
@@ -67,6 +73,16 @@ def _make(asked: argparse.Namespace) -> None:
     study, key = draw_study(first, second, Draw(count=asked.count, seed=asked.seed, full_history=not asked.context_only))
     write_study(asked.out, study, key)
     print(f"send to raters: {asked.out / PAGE}\nkeep, and never send: {asked.out / KEY}")
+
+
+def _judge(asked: argparse.Namespace) -> None:
+    config = judge_settings(asked.settings)
+    if config.dry_run:
+        print(estimate(asked.study, config, with_frames=not asked.text_only))
+        return
+    judged = fill_form(asked.study, config, with_frames=not asked.text_only)
+    refused = f"; {judged.refused} of them are refused and not rated" if judged.refused else ""
+    print(f"{judged.compared} comparisons, of which {judged.agreed} came out alike in both orders{refused}\n{judged.path}")
 
 
 def _read(asked: argparse.Namespace) -> None:

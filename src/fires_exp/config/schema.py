@@ -637,6 +637,7 @@ class TrainerConfig:
     keep_checkpoints: int = leaf("how many of a stage's checkpoints are kept; the older ones serve where the newest is damaged")
     deterministic: bool = leaf("deterministic kernels, where a kernel has them")
     progress: bool = leaf("show progress bars")
+    refuse_too_big: bool = leaf("refuse a run that this machine has no memory or disk for, by an estimate; false only warns")
 
     def __post_init__(self) -> None:
         _one_of("trainer.strategy", self.strategy, ("single", "ddp", "zero2"))
@@ -730,6 +731,7 @@ class Config:
     export_folder: str | None = leaf("recipe=export: a new folder for the model; null takes model/ in the run folder")
     chat: ChatConfig = leaf("how one talks to the model")
     recipe: RecipeConfig = leaf("which stages run")
+    plan_only: bool = leaf("say what the run would take, in steps, tokens, memory and disk, and stop there")
     trainer: TrainerConfig = leaf("where it runs")
     logger: LoggerConfig = leaf("who is told")
     paths: PathsConfig = leaf("where files go")

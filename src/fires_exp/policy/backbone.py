@@ -42,7 +42,7 @@ def build_processor(config: BackboneConfig, cache: Path) -> ImageChatProcessor:
     try:
         return load_processor(source, revision=config.revision)
     except OSError as error:
-        raise _unreachable(config, error) from None
+        raise unreachable(config, error) from None
 
 
 def build_policy(config: BackboneConfig, cache: Path, device: torch.device) -> Policy:
@@ -57,7 +57,7 @@ def build_policy(config: BackboneConfig, cache: Path, device: torch.device) -> P
             use_safetensors=True,
         )
     except OSError as error:
-        raise _unreachable(config, error) from None
+        raise unreachable(config, error) from None
     model.requires_grad_(False)
     policy = Policy(model, processor, config.name)
     policy.to(device)
@@ -80,7 +80,8 @@ def choose_attention(name: str, device: torch.device) -> str:
     return "flash_attention_2" if device.type == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
 
 
-def _unreachable(config: BackboneConfig, error: OSError) -> BackboneError:
+def unreachable(config: BackboneConfig, error: OSError) -> BackboneError:
+    """What is said of a backbone whose files can't be had."""
     first_line = str(error).strip().splitlines()[0]
     offline = " (HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
     return BackboneError(

@@ -66,6 +66,11 @@ class RunRecord:
         record._write(facts)
         return record
 
+    def note(self, name: str, fact: Any) -> None:
+        """Write down something that is known before the run ends."""
+        self.facts[name] = fact
+        self._write(self.facts)
+
     def finish(self, stages: Sequence[StageRun], status: str) -> None:
         """Write timings, memory and how it ended; a stage's `seconds` is what making it took, whoever made it."""
         self._write(

@@ -53,8 +53,7 @@ def make(
     Two runs that want the same artefact at the same time build it once: the second waits. Raises `StageError` where a finished
     folder's files are not what was written.
     """
-    text = json.dumps(depends_on, sort_keys=True, indent=2)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    text, key = _text_and_key(depends_on)
     ranks.check_same(f"what {stage} depends on", key)
     folder = artifacts / stage / key
     if not ranks.is_first():
@@ -69,6 +68,18 @@ def make(
         ready = (folder / DONE).is_file()
         ranks.from_first(together and not ready)
         return ranks.from_first(reuse(folder) if ready else _build(folder, text, build, together=together))
+
+
+def look(artifacts: Path, stage: str, depends_on: Mapping[str, Any]) -> Artefact:
+    """The artefact as it is now, `reused` where it is finished; nothing is made or written, its files are not checked."""
+    _, key = _text_and_key(depends_on)
+    folder = artifacts / stage / key
+    return Artefact(stage=stage, key=key, folder=folder, reused=(folder / DONE).is_file(), seconds=0.0)
+
+
+def _text_and_key(depends_on: Mapping[str, Any]) -> tuple[str, str]:
+    text = json.dumps(depends_on, sort_keys=True, indent=2)
+    return text, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def reuse(folder: Path) -> Artefact:

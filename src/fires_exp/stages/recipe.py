@@ -29,6 +29,9 @@ from fires_exp.report.figures import stacked_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
 from fires_exp.report.tables import evaluation_text, shares_table
+from fires_exp.stages.ahead.fits import refuse_too_big
+from fires_exp.stages.ahead.outlook import look_ahead
+from fires_exp.stages.ahead.words import table
 from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.asking import check_service
 from fires_exp.stages.evaluate import evaluate, keep_instance_scores
@@ -42,7 +45,7 @@ from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, re
 from fires_exp.stages.score import score
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
-from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, skill_report, support_scorer
+from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, needs_scorer, skill_report, support_scorer
 from fires_exp.stages.trained_rival import make_trained_rival, predict_trained_rival
 from fires_exp.stages.use import use_model
 from fires_exp.stages.workspace import Workspace
@@ -66,6 +69,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
         try:
             with exhaustion_told(config, ""):
                 _check_before_start(config)
+                _tell_what_it_takes(work, record)
                 _run(work, run_folder)
         except BaseException as error:
             with suppress(OSError):  # a full disk must not take the place of what went wrong
@@ -97,8 +101,25 @@ def _check_before_start(config: Config) -> None:
         check_service(config.reward.judge)
 
 
+def _tell_what_it_takes(work: Workspace, record: RunRecord) -> None:
+    """Steps, tokens, memory and disk of what is not finished yet. Raises `ExhaustedError` where this machine has too little.
+    Nothing is told of trained rivals, which are models of their own, nor where no stage runs here."""
+    config = work.config
+    sends = config.rival.sends and config.teacher.sends and config.reward.judge.sends
+    if {"score", "export", "chat"} & set(config.recipe.stages) or not sends or config.trained_rival.name != "none":
+        return
+    with ranks.alone():
+        outlook = look_ahead(work)
+    if outlook.stages:
+        record.note("ahead", outlook.as_json())
+        log.info("what lies ahead:\n%s", table(outlook))
+        refuse_too_big(outlook, config)
+
+
 def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
+    if work.config.plan_only:
+        return
     if {"export", "chat"} & set(stages):
         use_model(work.config, run_folder)
         return
@@ -122,7 +143,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
             copy_pictures(epitome, run_folder)
             print(skill_report(epitome.folder))
         log.info("reward.support_skill.scorer=%s", epitome.folder)
-    if _needs_scorer(work.config):
+    if needs_scorer(work.config):
         scorer = support_scorer(work)  # before anything is trained: what is wrong with it shows at once
     if thinking:
         thoughts = make_thoughts(work)
@@ -159,12 +180,6 @@ def _told_without_policies(work: Workspace, run_folder: Path) -> str:
     if not work.config.rival.sends:
         return rehearse_rival(work)
     return rehearse_judge(work) if work.config.teacher.sends else rehearse_thoughts(work)
-
-
-def _needs_scorer(config: Config) -> bool:
-    rewarded = "grpo" in config.recipe.stages and config.reward.support_skill_weight > 0
-    measured = "evaluate" in config.recipe.stages and "diff_epitome" in config.metrics.include
-    return rewarded or measured
 
 
 @ranks.first_only

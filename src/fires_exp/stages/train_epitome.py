@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from fires_exp.config.schema import Config
 from fires_exp.data.records import Split
 from fires_exp.data.support_pairs import SupportPair, pairs_hash, read_support_pairs, split_pairs
 from fires_exp.errors import ConfigError
@@ -79,6 +80,13 @@ class NamedScorer:
 
     scorer: EpitomeScorer
     identity: str
+
+
+def needs_scorer(config: Config) -> bool:
+    """Whether a run reads support skills, for its reward or for its table."""
+    rewarded = "grpo" in config.recipe.stages and config.reward.support_skill_weight > 0
+    measured = "evaluate" in config.recipe.stages and "diff_epitome" in config.metrics.include
+    return rewarded or measured
 
 
 def support_scorer(work: Workspace) -> NamedScorer:

@@ -178,7 +178,13 @@ def load_scorer(folder: Path, device: torch.device) -> EpitomeScorer:
         _load(mechanism, folder / f"{name}.safetensors")
         mechanisms.append(mechanism)
     tokenizer = AutoTokenizer.from_pretrained(folder / "encoder")
-    return EpitomeScorer(known, trunk, mechanisms, tokenizer, version=file_sha256(folder / SCORER)[:8]).to(device)
+    return EpitomeScorer(known, trunk, mechanisms, tokenizer, version=scorer_version(folder)).to(device)
+
+
+def scorer_version(folder: Path) -> str:
+    """What tells a scorer from every other: `scorer.json` names the hashes of its files. Raises `BackboneError` for no scorer."""
+    _read_facts(folder)
+    return file_sha256(folder / SCORER)[:8]
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""Whether a run fits into this machine, and what to lower where it does not."""
+
+from __future__ import annotations
+
+import logging
+
+from fires_exp.config.schema import Config
+from fires_exp.errors import ExhaustedError
+from fires_exp.stages.ahead.levers import what_fits
+from fires_exp.stages.ahead.outlook import Outlook, StageAhead, memory_of
+from fires_exp.stages.ahead.words import told
+
+log = logging.getLogger("fires_exp.stages")
+
+
+def refuse_too_big(outlook: Outlook, config: Config) -> None:
+    """Raises `ExhaustedError` for the first stage that can't fit, or only warns with `trainer.refuse_too_big=false`."""
+    problem = next((found for one in outlook.stages if (found := _too_big(one, outlook, config))), None) or _disk_too_small(
+        outlook
+    )
+    if problem is None:
+        return
+    if config.trainer.refuse_too_big:
+        raise ExhaustedError(f"{problem}; trainer.refuse_too_big=false tries it all the same")
+    log.warning("%s", problem)
+
+
+def _too_big(one: StageAhead, outlook: Outlook, config: Config) -> str | None:
+    if one.memory is None:
+        return None
+    machine = outlook.free // outlook.processes
+    rooms = [("memory", one.memory.host, machine, False)]
+    if outlook.free_gpu is None:
+        rooms = [("memory", one.memory.peak, machine, True)]
+    else:
+        rooms.append(("GPU memory", one.memory.peak, outlook.free_gpu, True))
+    for kind, wanted, room, on_device in rooms:
+        if wanted > room:
+            remedy = what_to_lower(outlook, config, one.stage, room, on_device=on_device)
+            return f"{one.label} would take about {told(wanted)} of {kind} and {told(room)} are free: {remedy}"
+    return None
+
+
+def what_to_lower(outlook: Outlook, config: Config, stage: str, room: int, *, on_device: bool) -> str:
+    """The smallest change with which the estimate of a stage that asks the backbone is at most `room` bytes, in words. Of a GPU
+    run `on_device` is its own memory, else what waits beside it."""
+    setting = outlook.setting
+    assert setting is not None
+
+    def need(other: Config) -> int:
+        memory = memory_of(stage, setting, other, outlook.prompts)
+        return memory.peak if on_device else memory.host
+
+    found = what_fits(config, stage, need, room)
+    if found is None:
+        return "no setting lowers it enough, choose a smaller backbone or a larger machine"
+    leaves, taken = found
+    return f"write {' '.join(f'{key}={str(value).lower()}' for key, value in leaves.items())}, which takes {told(taken)}"
+
+
+def _disk_too_small(outlook: Outlook) -> str | None:
+    if outlook.disk <= outlook.free_disk:
+        return None
+    return (
+        f"the run would write about {told(outlook.disk)} and {told(outlook.free_disk)} of disk are free: make room, or write "
+        "another paths.artifacts and paths.cache"
+    )

@@ -1,6 +1,7 @@
 """Checkpoints in files: whole ones only, the newest good one, no more than are wanted."""
 
 import logging
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -115,3 +116,26 @@ def test_a_time_limit_leaves_room_for_a_step_as_long_as_the_longest(monkeypatch)
     monkeypatch.setattr(stopping.time, "monotonic", lambda: 70.0)
     assert stopping.reason(29.0) is None
     assert stopping.reason(31.0) == "trainer.time_limit"
+
+
+@pytest.fixture
+def listening():
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stopping.listen(None)
+    yield
+    stopping.over()
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+    stopping._interrupted = False
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_python_drops_stops_the_run_after_the_step(listening):
+    class Collected:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    assert stopping.reason(1.0) is None
+    Collected()
+    with pytest.raises(KeyboardInterrupt):
+        stopping.reason(1.0)

@@ -20,14 +20,16 @@ _LIMIT = "trainer.time_limit"
 
 _asked: str | None = None
 _deferred = False
+_interrupted = False
 _ends_at = float("inf")
 
 
 def listen(time_limit: str | None) -> None:
     """From now on this process stops when it is told to, or when so much time ("[days-]hours:minutes:seconds") has passed."""
-    global _asked, _ends_at
-    _asked, _ends_at = None, float("inf")
+    global _asked, _ends_at, _interrupted
+    _asked, _ends_at, _interrupted = None, float("inf"), False
     hear_sigterm()
+    signal.signal(signal.SIGINT, _interrupt)
     if time_limit is not None:
         _ends_at = time.monotonic() + seconds_of(time_limit)
         signal.signal(signal.SIGALRM, _stop)
@@ -68,10 +70,13 @@ def deferred() -> Iterator[None]:
 
 def reason(longest_step_seconds: float) -> str | None:
     """Why to stop here, None to go on; all ranks ask together and get the same. There is time for one more step if there is for
-    one that takes as long as the longest so far."""
+    one that takes as long as the longest so far. Raises an interrupt again that was lost on its way: Python drops what is raised
+    while it collects garbage."""
     late = time.monotonic() + longest_step_seconds > _ends_at
-    found = [one for one in ranks.gather(_asked or (_LIMIT if late else None)) if one is not None]
-    return found[0] if found else None
+    found = ranks.gather((_interrupted, _asked or (_LIMIT if late else None)))
+    if any(interrupted for interrupted, _ in found):
+        raise KeyboardInterrupt
+    return next((one for _, one in found if one is not None), None)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -80,3 +85,9 @@ def _stop(number: int, _: FrameType | None) -> None:
     _asked = _asked or (_LIMIT if number == signal.SIGALRM else signal.Signals(number).name)
     if first and not _deferred:
         raise StoppedError(f"stopped by {_asked}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise KeyboardInterrupt

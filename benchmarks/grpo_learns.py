@@ -97,7 +97,7 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
         accelerator="cpu", devices=1, max_epochs=1, logger=curve, log_every_n_steps=1, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
-    trainer.fit(module, StepLoader(plan, lambda index: prompts[index]))
+    trainer.fit(module, StepLoader(plan, lambda index: prompts[index], ahead=0))
     return curve.shares
 
 

@@ -18,6 +18,7 @@ TRAINER = TrainerConfig(
     devices=4,
     num_nodes=2,
     time_limit=None,
+    load_ahead=1,
     keep_checkpoints=2,
     deterministic=True,
     progress=False,

@@ -156,7 +156,7 @@ def train(stage, cache, overrides):
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, StepLoader(PLAN, lambda index: items[index]))
+    trainer.fit(module, StepLoader(PLAN, lambda index: items[index], ahead=1))
     hook.remove()
     weights = {name: value.detach().clone() for name, value in policy.named_parameters() if value.requires_grad}
     return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights, "optimizer": last.optimizer}

@@ -161,6 +161,7 @@ IMPOSSIBLE = [
     ("trainer.devices", 2, "trainer.devices=2 on trainer.num_nodes=1"),
     ("trainer.num_nodes", 0, "trainer.num_nodes=0"),
     ("trainer.time_limit", "55:00", "trainer.time_limit=55:00: write [days-]hours:minutes:seconds"),
+    ("trainer.load_ahead", -1, "trainer.load_ahead=-1"),
     ("trainer.keep_checkpoints", 0, "trainer.keep_checkpoints=0"),
     ("logger.name", "paper", "logger.name=paper"),
     ("logger.wandb_mode", "sometimes", "logger.wandb_mode=sometimes"),

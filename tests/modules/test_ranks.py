@@ -107,7 +107,7 @@ def test_ranks_take_equally_many_steps_whatever_their_shares(monkeypatch):
     seen = []
     for rank in range(2):
         monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        seen.append((list(StepLoader([[0, 1, 2], [3]], load=str)), list(WholePass(3, load=str))))
+        seen.append((list(StepLoader([[0, 1, 2], [3]], load=str, ahead=1)), list(WholePass(3, load=str))))
     assert seen == [([["0"], []], ["0"]), ([["1", "2"], ["3"]], ["1", "2"])]
 
 

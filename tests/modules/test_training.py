@@ -1,5 +1,6 @@
 """SFT and GRPO modules on the tiny backbone: gradients, pairing, what is logged."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -51,6 +52,7 @@ GRPO = GrpoConfig(
     gradient_checkpointing=False,
     scoring="native",
     skip_tied_groups=True,
+    overlap_rewards=True,
     checkpoint_every_steps=1,
     log_completions_every_steps=1,
     lora=LORA,
@@ -114,7 +116,7 @@ class _Steps(StepLoader):
     """Given batches, one a step."""
 
     def __init__(self, batches):
-        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place])
+        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place], ahead=0)
 
     def __iter__(self):
         for (batch,) in super().__iter__():
@@ -378,3 +380,35 @@ def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, p
         found.append(parameters_hash(policy, trainable=True))
     assert found[0] == found[1]
     assert passes[0] < passes[1]
+
+
+def test_rewards_beside_the_reference_change_nothing_and_are_computed_meanwhile(tiny_config, cache, prompts, monkeypatch):
+    """The reward waits until the reference is asked: without the thread it would wait for ever."""
+    asked = threading.Event()
+
+    class Waits(VowelReward):
+        def score(self, answers):
+            assert asked.wait(timeout=60)
+            return super().score(answers)
+
+    found = []
+    for overlap in (True, False):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, Waits() if overlap else VowelReward(), replace(GRPO, beta=0.01, overlap_rewards=overlap))
+        ask = module._ask_reference
+        monkeypatch.setattr(module, "_ask_reference", lambda micro_batches, ask=ask: (asked.set(), ask(micro_batches)))
+        rows = fit(module, [prompts])
+        seconds = {name for name in rows[0] if name.startswith("speed/")}
+        found.append(
+            ([{k: v for k, v in row.items() if k not in seconds} for row in rows], parameters_hash(policy, trainable=True))
+        )
+    assert found[0] == found[1]
+
+
+def test_an_error_of_the_reward_is_told_from_its_thread(tiny_config, cache, prompts):
+    class Broken(VowelReward):
+        def score(self, answers):
+            raise TrainingError("no reward today")
+
+    with pytest.raises(TrainingError, match="no reward today"):
+        fit(grpo_module(build_policy(tiny_config, cache, torch.device("cpu")), Broken()), [prompts])

@@ -361,6 +361,7 @@ class GrpoConfig:
         "native: a prompt and its completions in one pass; transformers: each with its prompt, by the stock model"
     )
     skip_tied_groups: bool = leaf("with beta 0, no backward pass for a group whose rewards tie: its gradient is zero")
+    overlap_rewards: bool = leaf("compute a step's rewards in a thread while the reference scores its completions")
     checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
     log_completions_every_steps: int = leaf(
         "write the step's completions with their rewards to completions.jsonl and the loggers every so many steps"
@@ -634,6 +635,7 @@ class TrainerConfig:
     devices: int = leaf("how many devices a node; on a cpu, processes")
     num_nodes: int = leaf("how many nodes, see docs/distributed.md")
     time_limit: str | None = leaf("stop in time, to go on later: [days-]hours:minutes:seconds since the start; null never")
+    load_ahead: int = leaf("of how many steps the prompts are encoded, in a thread, while a step is under way; 0 of none")
     keep_checkpoints: int = leaf("how many of a stage's checkpoints are kept; the older ones serve where the newest is damaged")
     deterministic: bool = leaf("deterministic kernels, where a kernel has them")
     progress: bool = leaf("show progress bars")
@@ -641,6 +643,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         _one_of("trainer.strategy", self.strategy, ("single", "ddp", "zero2"))
+        _check(self.load_ahead >= 0, f"trainer.load_ahead={self.load_ahead}: write 0 or more")
         _one_of("trainer.accelerator", self.accelerator, ("cpu", "gpu", "auto"))
         _check(self.devices >= 1, f"trainer.devices={self.devices}: write at least 1")
         _check(self.num_nodes >= 1, f"trainer.num_nodes={self.num_nodes}: write at least 1")

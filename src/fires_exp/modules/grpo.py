@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +38,14 @@ ShowCompletions = Callable[[int, Sequence[RolloutGroup], Sequence[Sequence[Rewar
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Completions of one prompt, and what they are trained against; the first update fills in log-probabilities."""
+    """Completions of one prompt, `rows` of the whole batch, and what they are held against; the first update fills in old
+    log-probabilities."""
 
+    rows: slice
     prompt: EncodedPrompt
     completion_ids: list[Tensor]
     mask_BC: Tensor
     sampled_logprobs_BC: Tensor
-    advantages_B: Tensor
     weights_BC: Tensor
     old_logprobs_BC: Tensor | None = None
     ref_logprobs_BC: Tensor | None = None
@@ -71,6 +73,7 @@ class GrpoModule(AdapterModule):
         self.reward = reward
         self.plan = plan
         self.show_completions = show_completions
+        self.beside = ThreadPoolExecutor(1, thread_name_prefix="rewards")
         self.health = HealthMonitor(health)
         self.objective = Objective(
             beta=config.beta,
@@ -95,18 +98,18 @@ class GrpoModule(AdapterModule):
         sampled = time.perf_counter()
         # all ranks see the whole step, so that each knows the counts it divides by and all log and judge the same numbers
         groups = ranks.joined([group.without_pictures() for group in own])
-        rewards = ranks.joined(score_groups(own, self.reward))
+        micro_batches = self._micro_batches(own, groups)
+        rewards = ranks.joined(self._rewards(own, micro_batches))
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
         for group, rewards_G in zip(groups, rewards_PG, strict=True):
             self.check_finite(rewards_G, "a reward", [group.example.id])
-        advantages_PG = group_advantages(rewards_PG, self.config.advantage_std)  # type: ignore[arg-type]
+        advantages_B = group_advantages(rewards_PG, self.config.advantage_std).flatten()  # type: ignore[arg-type]
         metrics = rollout_metrics(groups, rewards, rewards_PG)
         metrics |= self.health.observe([(group.example, [one.parsed for one in group.rollouts]) for group in groups])
-        micro_batches = self._micro_batches(own, groups, advantages_PG)
         names = [prompt.example.id for prompt in batch]
         rate = self.learning_rate
         for update in range(self.config.updates_per_rollout):
-            metrics |= self._update(micro_batches, names, first=update == 0)
+            metrics |= self._update(micro_batches, advantages_B.to(self.device), names, first=update == 0)
         finished = time.perf_counter()
         if self.steps_done % self.config.log_completions_every_steps == 0:
             self.show_completions(self.steps_done, groups, rewards)
@@ -136,15 +139,12 @@ class GrpoModule(AdapterModule):
         super().on_load_checkpoint(checkpoint)
         self.health.restore(checkpoint["health"])
 
-    def _micro_batches(
-        self, own: Sequence[RolloutGroup], groups: Sequence[RolloutGroup], advantages_PG: Tensor
-    ) -> list[MicroBatch]:
+    def _micro_batches(self, own: Sequence[RolloutGroup], groups: Sequence[RolloutGroup]) -> list[MicroBatch]:
         """This rank's completions in pieces of `micro_batch_size` of a group; weights are those of the whole batch of B = P·G."""
         completions = [rollout.completion for group in groups for rollout in group.rollouts]
         mask_BC = lengths_mask([len(completion.ids) for completion in completions])
         weights_BC = token_weights(mask_BC, self.objective)
         sampled_BC = pad_sequence([completion.logprobs for completion in completions], batch_first=True)
-        advantages_B = advantages_PG.flatten()
         micro_batches = []
         for p, group in zip(ranks.share(range(len(groups))), own, strict=True):
             first = p * len(group.rollouts)
@@ -154,15 +154,31 @@ class GrpoModule(AdapterModule):
                 width = max(len(one) for one in ids)
                 micro_batches.append(
                     MicroBatch(
+                        rows=rows,
                         prompt=group.prompt,
                         completion_ids=ids,
                         mask_BC=mask_BC[rows, :width].to(self.device),
                         sampled_logprobs_BC=sampled_BC[rows, :width].to(self.device),
-                        advantages_B=advantages_B[rows].to(self.device),
                         weights_BC=weights_BC[rows, :width].to(self.device),
                     )
                 )
         return micro_batches
+
+    def _rewards(self, own: Sequence[RolloutGroup], micro_batches: Sequence[MicroBatch]) -> list[tuple[RewardBreakdown, ...]]:
+        """Eq. 5 of this rank's groups. The reference needs no rewards, so it scores the micro-batches meanwhile."""
+        if not self.config.overlap_rewards:
+            rewards = score_groups(own, self.reward)
+            self._ask_reference(micro_batches)
+            return rewards
+        rewarding = self.beside.submit(score_groups, own, self.reward)
+        self._ask_reference(micro_batches)
+        return rewarding.result()
+
+    def _ask_reference(self, micro_batches: Sequence[MicroBatch]) -> None:
+        if self.config.beta > 0:
+            with self.policy.as_reference():
+                for micro in micro_batches:
+                    micro.ref_logprobs_BC = self._score(micro, recompute=False).logprobs_BC
 
     def _score(self, micro: MicroBatch, *, recompute: bool) -> CompletionLogprobs:
         """Log-probabilities of a micro-batch, the prompt read once for it unless `grpo.scoring` says otherwise."""
@@ -173,18 +189,18 @@ class GrpoModule(AdapterModule):
         inputs = collate(prompts, micro.completion_ids, pad_id=self.policy.pad_id).to(self.device)
         return completion_logprobs(self.policy, inputs, temperature)
 
-    def _update(self, micro_batches: Sequence[MicroBatch], names: Sequence[str], *, first: bool) -> dict[str, float]:
-        """One optimiser step on the rollouts; the first pass also fixes what the policy was and what the reference says."""
+    def _update(
+        self, micro_batches: Sequence[MicroBatch], advantages_B: Tensor, names: Sequence[str], *, first: bool
+    ) -> dict[str, float]:
+        """One optimiser step on the rollouts; the first pass also fixes what the policy was."""
         batch_size, tokens = ranks.total(
-            sum(len(micro.advantages_B) for micro in micro_batches), sum(int(micro.mask_BC.sum()) for micro in micro_batches)
+            sum(len(micro.completion_ids) for micro in micro_batches), sum(int(micro.mask_BC.sum()) for micro in micro_batches)
         )
         sums = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "entropy": 0.0, "gap": 0.0}
         ratio_gap = 0.0
         for micro in micro_batches:
-            if first and self.config.beta > 0:
-                with self.policy.as_reference():
-                    micro.ref_logprobs_BC = self._score(micro, recompute=False).logprobs_BC
-            learns = self._learns(micro)
+            advantages = advantages_B[micro.rows]
+            learns = self._learns(advantages)
             with torch.set_grad_enabled(learns):
                 scored = self._score(micro, recompute=learns and self.config.gradient_checkpointing)
             if micro.old_logprobs_BC is None:
@@ -194,7 +210,7 @@ class GrpoModule(AdapterModule):
                 scored.logprobs_BC,
                 old_logprobs_BC=micro.old_logprobs_BC,
                 ref_logprobs_BC=micro.ref_logprobs_BC,
-                advantages_B=micro.advantages_B,
+                advantages_B=advantages,
                 mask_BC=micro.mask_BC,
                 weights_BC=micro.weights_BC,
                 batch_size=int(batch_size),
@@ -227,9 +243,9 @@ class GrpoModule(AdapterModule):
             "grpo/grad_norm": norm,
         }
 
-    def _learns(self, micro: MicroBatch) -> bool:
+    def _learns(self, advantages_B: Tensor) -> bool:
         """Whether a micro-batch has a gradient: with neither advantages nor a KL term it is exactly zero."""
-        return not self.config.skip_tied_groups or self.config.beta > 0 or bool(micro.advantages_B.any())
+        return not self.config.skip_tied_groups or self.config.beta > 0 or bool(advantages_B.any())
 
     def _complete_gradients(self) -> None:
         """A zero gradient is not a missing one: AdamW's momentum moves weights by it all the same."""

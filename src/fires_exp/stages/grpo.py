@@ -35,7 +35,8 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
     config = work.config.grpo
     examples = work.examples("train")
     settings, reward = asdict(config), asdict(work.config.reward)
-    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"], reward["support_skill"], reward["judge"]
+    del settings["checkpoint_every_steps"], settings["log_completions_every_steps"], settings["overlap_rewards"]
+    del reward["support_skill"], reward["judge"]
     rewarded = work.config.reward.support_skill_weight > 0
     health = asdict(work.config.health)
     del health["name"], health["stop"]  # a run that was stopped goes on in its folder when the rule is eased
@@ -87,7 +88,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         )
         fit(
             module,
-            StepLoader(plan, lambda index: encode(examples[index])),
+            StepLoader(plan, lambda index: encode(examples[index]), ahead=work.config.trainer.load_ahead),
             folder,
             work.config,
             stage="grpo",

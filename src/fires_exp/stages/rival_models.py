@@ -96,7 +96,7 @@ class BackboneRival(RivalModel):
         plan = training_plan(config, len(examples), seed)
         fit(
             SftModule(policy, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index])),
+            StepLoader(plan, lambda index: item(examples[index]), ahead=self.work.config.trainer.load_ahead),
             folder,
             self.work.config,
             **self._steps(),
@@ -176,7 +176,7 @@ class Seq2SeqRival(RivalModel):
         plan = training_plan(config, len(examples), seed)
         take_steps(
             Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, pair)),
-            StepLoader(plan, lambda index: pair(examples[index])),
+            StepLoader(plan, lambda index: pair(examples[index]), ahead=self.work.config.trainer.load_ahead),
             folder,
             self.work.config,
             **self._steps(),

@@ -80,7 +80,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
         )
         fit(
             module,
-            StepLoader(plan, lambda index: item(learned[index])),
+            StepLoader(plan, lambda index: item(learned[index]), ahead=work.config.trainer.load_ahead),
             folder,
             work.config,
             stage="sft",

@@ -192,7 +192,7 @@ def _train(
     )
     take_steps(
         module,
-        StepLoader(plan, lambda index: train[index]),
+        StepLoader(plan, lambda index: train[index], ahead=0),
         home,
         work.config,
         stage=f"{name}-{loss}",

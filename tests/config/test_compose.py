@@ -43,8 +43,8 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 120
-    assert len([name for group, name in OPTIONS if group == "experiment"]) == 31
+    assert len(OPTIONS) == 121
+    assert len([name for group, name in OPTIONS if group == "experiment"]) == 32
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)

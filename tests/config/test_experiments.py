@@ -64,6 +64,7 @@ CHANGES = {
     "wo_emotion": {"aspects.name": "wo_emotion", "aspects.aspects": [ALL[0], *ALL[2:]]},
     "wo_situation": {"aspects.name": "wo_situation", "aspects.aspects": [*ALL[:2], ALL[3]]},
     "wo_strategy": {"aspects.name": "wo_strategy", "aspects.aspects": ALL[:3]},
+    "no_thought": NO_THOUGHT,
     "wo_all": {"aspects.name": "free", "aspects.plan": "free", "aspects.aspects": []},
     "qwen2_5_vl_0shot": {
         "aspects.name": "no_thought",

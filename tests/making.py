@@ -6,13 +6,14 @@ import csv
 
 from PIL import Image, ImageDraw
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.schema import SalientConfig, SamplingConfig
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 
 FLEXIBLE = ThinkingPlan(kind="flexible", aspects=tuple(Aspect))
 TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 SAMPLING = SamplingConfig(temperature=0.9, top_p=1.0, max_new_tokens=10, engine="native")
+SALIENT = SalientConfig(candidates_per_second=4.0, max_candidates=48, least_change=0.02, face_weight=0.04, face_bonus=1.25)
 
 
 def face(colour, size=112):

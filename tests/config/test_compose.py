@@ -43,7 +43,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 121
+    assert len(OPTIONS) == 122
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 32
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from making import SALIENT
+from PIL import Image
 
 from fires_exp.config.schema import DatasetConfig, FramesConfig, LimitConfig
 
@@ -47,7 +49,13 @@ def dataset_config() -> Callable[..., DatasetConfig]:
 @pytest.fixture
 def frames_config() -> Callable[..., FramesConfig]:
     def config(name: str, **changes: Any) -> FramesConfig:
-        values: dict[str, Any] = {"max_frames": 16, "max_frames_per_turn": 4, "max_pixels": 100_000, "on_unreadable": "error"}
+        values: dict[str, Any] = {
+            "max_frames": 16,
+            "max_frames_per_turn": 4,
+            "max_pixels": 100_000,
+            "on_unreadable": "error",
+            "salient": SALIENT,
+        }
         return FramesConfig(name=name, **(values | changes))
 
     return config
@@ -91,16 +99,23 @@ def second_of() -> Callable[[Any], int]:
 
 def write_video(path: Path, *, key_frame_every_seconds: int) -> None:
     """Ten seconds, ten frames each, every second a grey of its own."""
+    pictures = [
+        Image.new("RGB", SIZE, (grey_of_second(second),) * 3) for second in range(SECONDS) for _ in range(FRAMES_A_SECOND)
+    ]
+    write_frames(path, pictures, frames_a_second=FRAMES_A_SECOND, key_frame_every=key_frame_every_seconds * FRAMES_A_SECOND)
+
+
+def write_frames(path: Path, pictures: Sequence[Image.Image], *, frames_a_second: int, key_frame_every: int) -> None:
+    """A video of pictures of one size."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream: Any = container.add_stream("libx264", rate=FRAMES_A_SECOND)
-        stream.width, stream.height = SIZE
+        stream: Any = container.add_stream("libx264", rate=frames_a_second)
+        stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # several threads write other bytes each time
-        stream.codec_context.gop_size = key_frame_every_seconds * FRAMES_A_SECOND
+        stream.codec_context.gop_size = key_frame_every
         stream.options = {"preset": "veryfast", "sc_threshold": "0"}
-        for index in range(SECONDS * FRAMES_A_SECOND):
-            pixels = np.full((SIZE[1], SIZE[0], 3), grey_of_second(index // FRAMES_A_SECOND), np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+        for picture in pictures:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from making import SALIENT
 from PIL import Image
 
 from fires_exp.config.schema import FramesConfig
@@ -62,9 +63,9 @@ class StillVideo:
         return [Image.new("RGB", (28, 28)) for _ in indices]
 
 
-@given(lengths, seconds, seconds, st.sampled_from(["keyframes", "uniform"]))
+@given(lengths, seconds, seconds, st.sampled_from(["keyframes", "uniform", "salient"]))
 def test_a_clip_of_any_times_is_frames_or_a_reason(steps, start, end, name):
-    config = FramesConfig(name=name, max_frames=4, max_frames_per_turn=4, max_pixels=784, on_unreadable="error")
+    config = FramesConfig(name=name, max_frames=4, max_frames_per_turn=4, max_pixels=784, on_unreadable="error", salient=SALIENT)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "v.mp4").touch()
         reader = FrameReader(config, Path(folder), Path(folder) / "cache")

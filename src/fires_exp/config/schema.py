@@ -70,17 +70,36 @@ class DatasetConfig:
 
 
 @dataclass(kw_only=True)
+class SalientConfig:
+    candidates_per_second: float = leaf("evenly spaced frames of a span that are compared")
+    max_candidates: int = leaf("most of them in a span")
+    least_change: float = leaf("a frame that differs by less from those chosen adds nothing; 1 is black to white")
+    face_weight: float = leaf("what a wholly other face adds to the change of the picture")
+    face_bonus: float = leaf("how many times the change of a frame with a face counts")
+
+    def __post_init__(self) -> None:
+        for key in ("candidates_per_second", "least_change"):
+            number = getattr(self, key)
+            _check(number > 0, f"frames.salient.{key}={number}: write a number above 0")
+        _check(self.max_candidates >= 1, f"frames.salient.max_candidates={self.max_candidates}: write at least 1")
+        _check(self.face_weight >= 0, f"frames.salient.face_weight={self.face_weight}: write 0 or more")
+        _check(self.face_bonus >= 1, f"frames.salient.face_bonus={self.face_bonus}: write at least 1")
+
+
+@dataclass(kw_only=True)
 class FramesConfig:
     name: str = leaf(
-        "keyframes: the encoder's key frames in a turn's span; uniform: evenly spaced frames; none: text only (w/o Video)"
+        "keyframes: the encoder's key frames in a turn's span; uniform: evenly spaced frames; salient: frames that differ most, "
+        "faces first; none: text only (w/o Video)"
     )
     max_frames: int = leaf("most frames an instance, shared out over its turns (paper: 16)")
     max_frames_per_turn: int = leaf("most frames a turn")
     max_pixels: int = leaf("a larger frame is scaled down to about this many pixels before the backbone sees it")
     on_unreadable: str = leaf("warn: a missing or broken clip is a warning and a text-only turn; error: it stops the run")
+    salient: SalientConfig = leaf("frames=salient: what is compared, and what counts")
 
     def __post_init__(self) -> None:
-        _one_of("frames.name", self.name, ("keyframes", "uniform", "none"))
+        _one_of("frames.name", self.name, ("keyframes", "uniform", "salient", "none"))
         _one_of("frames.on_unreadable", self.on_unreadable, ("warn", "error"))
         _check(1 <= self.max_frames <= 256, f"frames.max_frames={self.max_frames}: write a number from 1 to 256, or frames=none")
         _check(self.max_frames_per_turn >= 1, f"frames.max_frames_per_turn={self.max_frames_per_turn}: write at least 1")

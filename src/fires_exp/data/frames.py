@@ -6,7 +6,10 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -14,22 +17,26 @@ from fires_exp.config.schema import FramesConfig
 from fires_exp.data.frame_cache import FrameCache
 from fires_exp.data.frame_choice import key_frame_indices, share_out, uniform_indices
 from fires_exp.data.records import Clip, SupportExample
+from fires_exp.data.salience import check_installed, look_at, salient_places
 from fires_exp.data.video import OpenVideos, Video
 from fires_exp.data.video_files import video_identity, video_path
 from fires_exp.errors import FrameError
 
 _LOGGER = logging.getLogger("fires_exp.data")
 _VIDEOS_KEPT_OPEN = 4
+_FRAMES_IN_MEMORY = 8  # of those that are only looked at, at full size
 
 
 class FrameReader:
     """Reads frames, scaled down to `max_pixels`, through a cache below `cache_folder`. Can be handed to worker processes.
 
-    `problems` names each video of which a clip could not be read and says why; it stays empty with
-    `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
+    Raises `ConfigError` for `frames=salient` without OpenCV. `problems` names each video of which a clip could not be read and
+    says why; it stays empty with `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
     """
 
     def __init__(self, config: FramesConfig, video_root: Path | None, cache_folder: Path) -> None:
+        if config.name == "salient":
+            check_installed()
         self._config = config
         self._video_root = video_root
         self._cache = FrameCache(cache_folder)
@@ -79,6 +86,8 @@ class FrameReader:
         video = self._opened(clip.video, path, identity)
         indices = self._indices(video, clip, share)
         try:
+            if self._config.name == "salient":
+                indices = self._most_salient(video, indices, share)
             frames = video.frames(indices)
         except FrameError:
             self._open_videos.drop(path, identity)
@@ -104,11 +113,30 @@ class FrameReader:
             )
         if self._config.name == "uniform":
             return uniform_indices(video.start_seconds, start, end, share)
+        if self._config.name == "salient":
+            salient = self._config.salient
+            looked_at = min(salient.max_candidates, math.ceil((end - start) * salient.candidates_per_second))
+            return uniform_indices(video.start_seconds, start, end, max(share, looked_at))
         return key_frame_indices(video.start_seconds, video.key_indices, start, end, share)
+
+    def _most_salient(self, video: Video, indices: Sequence[int], share: int) -> list[int]:
+        pieces = (indices[first : first + _FRAMES_IN_MEMORY] for first in range(0, len(indices), _FRAMES_IN_MEMORY))
+        looks = [look_at(frame) for piece in pieces for frame in video.frames(piece)]
+        return [indices[place] for place in salient_places(looks, share, self._config.salient)]
 
     def _key(self, clip: Clip, identity: tuple[int, int], share: int) -> str:
         """Whatever decides which pixels come out."""
-        facts = [clip.video, clip.start_seconds, clip.end_seconds, *identity, self._config.name, share, self._config.max_pixels]
+        facts: list[Any] = [
+            clip.video,
+            clip.start_seconds,
+            clip.end_seconds,
+            *identity,
+            self._config.name,
+            share,
+            self._config.max_pixels,
+        ]
+        if self._config.name == "salient":
+            facts.append(asdict(self._config.salient))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

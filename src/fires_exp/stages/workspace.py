@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -114,11 +115,18 @@ class Workspace:
     def encode(
         self, processor: ImageChatProcessor, dataset: Dataset, examples: Sequence[SupportExample]
     ) -> Callable[[SupportExample], EncodedPrompt]:
-        """A function from an instance to its prompt, with its frames. Raises `DataError` if one of `examples` can't fit."""
+        """A function from an instance to its prompt, with its frames, which threads may share. Raises `DataError` if one of
+        `examples` can't fit."""
         encoder = PromptEncoder(processor, self.plan, self.config.prompt.max_tokens)
         encoder.check_fits(examples)
         frames = FrameReader(self.config.frames, dataset.video_root, self.cache / "frames")
-        return lambda example: encoder.encode(example, frames.frames_of(example))
+        one_at_a_time = Lock()
+
+        def encode(example: SupportExample) -> EncodedPrompt:
+            with one_at_a_time:
+                return encoder.encode(example, frames.frames_of(example))
+
+        return encode
 
     def completion_ids(self, policy: Policy) -> Callable[[str], Tensor]:
         """A function from a completion's text to its ids."""

@@ -170,6 +170,8 @@ IMPOSSIBLE = [
     ("trainer.keep_checkpoints", 0, "trainer.keep_checkpoints=0"),
     ("logger.name", "paper", "logger.name=paper"),
     ("logger.wandb_mode", "sometimes", "logger.wandb_mode=sometimes"),
+    ("logger.completions", -1, "logger.completions=-1"),
+    ("logger.finish_seconds", 0.0, "logger.finish_seconds=0.0"),
     ("seed", -1, "seed=-1"),
 ]
 

@@ -247,9 +247,9 @@ def test_loggers_get_curves_and_completions(run, logger, monkeypatch, tmp_path):
     folder = run(f"logger={logger}")
     files = [path for path in (folder / "logs").rglob("*") if path.is_file()]
     if logger == "tensorboard":
-        assert len([path for path in files if path.name.startswith("events.")]) == 2
+        assert len([path for path in files if path.name.startswith("events.")]) == 3
     else:
-        assert len([path for path in files if path.suffix == ".wandb"]) == 2
+        assert len([path for path in files if path.suffix == ".wandb"]) == 3
         assert [path for path in files if path.name.endswith(".table.json")]
 
 

@@ -705,8 +705,17 @@ class LoggerConfig:
     wandb_mode: str = leaf("offline, or online with WANDB_API_KEY in the environment")
     project: str = leaf("W&B project")
     entity: str | None = leaf("W&B user or team; null is your default")
+    completions: int = leaf(
+        "how many completions of a step W&B and TensorBoard show, with prompt, thought and rewards; 0 for none, where texts must "
+        "not leave the machine (grpo.log_completions_every_steps says how often)"
+    )
+    finish_seconds: float = leaf(
+        "wandb_mode=online: how long a stage waits at its end for W&B to take the rest; `wandb sync` sends what it did not take"
+    )
 
     def __post_init__(self) -> None:
+        _check(self.completions >= 0, f"logger.completions={self.completions}: write 0 or more")
+        _check(self.finish_seconds > 0, f"logger.finish_seconds={self.finish_seconds}: write a number above 0")
         _one_of("logger.name", self.name, ("csv", "tensorboard", "wandb"))
         _one_of("logger.wandb_mode", self.wandb_mode, ("offline", "online"))
 

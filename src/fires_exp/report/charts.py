@@ -10,11 +10,10 @@ from markupsafe import Markup
 
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.report.figures import Line, curves, finite, stacked_shares
+from fires_exp.report.panels import CHARTS, POLICY_NAMES
 from fires_exp.thinking.thought import Thought, parse_thought
 
 Rows = Sequence[Mapping[str, Any]]
-
-POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO", "rival": "rival"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,116 +24,6 @@ class Drawing:
     note: str
     svg: Markup
     stage: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChartPlan:
-    """A learning curve to draw if it was logged: `metrics` are logged names with their names in the chart."""
-
-    stage: str
-    title: str
-    metrics: Mapping[str, str]
-    note: str = ""
-    percent: bool = False
-    smooth: tuple[str, ...] = ()
-
-
-CHARTS = (
-    ChartPlan(
-        stage="sft",
-        title="Loss",
-        metrics={"sft/loss": "train", "sft/val_loss": "val"},
-        note="nats a completion token",
-        smooth=("sft/loss",),
-    ),
-    ChartPlan(stage="sft", title="Learning rate", metrics={"sft/learning_rate": "rate"}),
-    ChartPlan(stage="sft", title="Gradient norm", metrics={"sft/grad_norm": "norm"}, note="before it is clipped"),
-    ChartPlan(
-        stage="grpo",
-        title="Reward",
-        metrics={"reward/total": "total"},
-        note="mean of a step's completions",
-        smooth=("reward/total",),
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Reward by part",
-        metrics={
-            "reward/format": "format",
-            "reward/consistency": "consistency",
-            "reward/support_skill": "skill",
-            "reward/judge": "judge",
-        },
-        note="unweighted",
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Form of completions",
-        metrics={"rollout/well_formed_share": "well-formed", "rollout/truncated_share": "cut off"},
-        note="% of completions",
-        percent=True,
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Groups without a signal",
-        metrics={"rollout/tied_group_share": "tied"},
-        note="% of groups whose rewards are all equal: nothing to learn from",
-        percent=True,
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="One answer for all",
-        metrics={
-            "health/one_response": "one for many",
-            "health/repeated_in_step": "in its step",
-            "health/repeated_in_group": "in its group",
-        },
-        note="% of prompts that one response answers; % of completions whose response stands there twice or more",
-        percent=True,
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Answers without effort",
-        metrics={
-            "health/unknown_situation": "Unknown",
-            "health/short_question": "short question",
-            "health/copied_history": "copied",
-        },
-        note="% of completions: Situation: Unknown, a short question, words of the history; a rise is a sign of reward hacking",
-        percent=True,
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Words of responses",
-        metrics={"health/words_to_reference": "to references", "health/words_to_start": "to first steps"},
-        note="as a share of what they are compared with; a fall is a sign of reward hacking",
-    ),
-    ChartPlan(stage="grpo", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats a token"),
-    ChartPlan(stage="grpo", title="Entropy", metrics={"grpo/entropy": "entropy"}, note="nats a token; a collapse is a warning"),
-    ChartPlan(
-        stage="grpo", title="Completion length", metrics={"rollout/completion_tokens_mean": "mean"}, note="tokens, mean of a step"
-    ),
-    ChartPlan(
-        stage="grpo",
-        title="Clipped tokens",
-        metrics={"grpo/clip_share": "clipped"},
-        note="% of tokens; none by construction where every rollout is used once",
-        percent=True,
-    ),
-    ChartPlan(stage="grpo", title="Gradient norm", metrics={"grpo/grad_norm": "norm"}, note="before it is clipped"),
-    ChartPlan(
-        stage="grpo",
-        title="Aspects in sampled thoughts",
-        metrics={
-            "aspect/visual_scene": "scene",
-            "aspect/emotion": "emotion",
-            "aspect/situation": "situation",
-            "aspect/response_strategy": "strategy",
-        },
-        note="% of well-formed completions that name the aspect",
-        percent=True,
-    ),
-)
 
 
 def learning_curves(rows: Rows) -> tuple[Drawing, ...]:

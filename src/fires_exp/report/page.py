@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from fires_exp.errors import StageError
-from fires_exp.report.charts import POLICY_NAMES, Drawing, learning_curves, share_figures
+from fires_exp.report.charts import Drawing, learning_curves, share_figures
 from fires_exp.report.choices import badges_of, choices_made
 from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
 from fires_exp.report.models import trained_model
+from fires_exp.report.panels import POLICY_NAMES
 from fires_exp.report.run_files import read_object, read_rows
 from fires_exp.report.sections import (
     ComparisonTable,

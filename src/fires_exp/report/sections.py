@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fires_exp.report.charts import POLICY_NAMES, Rows
+from fires_exp.report.charts import Rows
 from fires_exp.report.figures import evenly
+from fires_exp.report.panels import POLICY_NAMES
 from fires_exp.report.tables import ARROWS, best_value, interval_text
 
 PREDICTIONS_SHOWN = 12

@@ -1,20 +1,19 @@
-"""Training a module to the end, whatever happens in between: loggers, checkpoints, going on."""
+"""Training a module to the end, whatever happens in between: metrics, checkpoints, going on."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from fires_exp.config.schema import Config, GrpoConfig, SftConfig
-from fires_exp.errors import ConfigError, TrainingError
+from fires_exp.errors import TrainingError
 from fires_exp.modules import ranks
 from fires_exp.modules.batches import StepLoader, step_plan
 from fires_exp.modules.training import AdapterModule, SteppedModule
@@ -23,11 +22,13 @@ from fires_exp.policy.policy import Policy
 from fires_exp.stages import stopping
 from fires_exp.stages.artefact import whole_lines, write_atomically
 from fires_exp.stages.checkpoints import CheckpointAndStop, checkpoint_steps, clear_checkpoints, newest_checkpoint
+from fires_exp.stages.loggers.chosen import open_logger, tell_again
 from fires_exp.stages.strategies import strategy_for
 
 log = logging.getLogger("fires_exp.stages")
 
 METRICS = "metrics.jsonl"
+COMPLETIONS = "completions.jsonl"
 ADAPTER = "adapter"
 FACTS = "facts.json"
 
@@ -161,7 +162,7 @@ def take_steps(
     steps_done = checkpoint_steps(checkpoint)
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
-    loggers = build_loggers(config, folder, run_folder, stage, steps_done) if ranks.is_first() else []
+    loggers = _open_loggers(config, folder, run_folder, stage, steps_done) if ranks.is_first() else []
     keeper = CheckpointAndStop(
         folder, stage=stage, every_steps=checkpoint_every_steps, keep=config.trainer.keep_checkpoints, total_steps=len(loader)
     )
@@ -192,61 +193,16 @@ def take_steps(
     except SystemExit as exit:
         raise KeyboardInterrupt from exit  # Lightning turns an interrupt into an exit of its own
     finally:
-        _close(loggers)
+        for logger in loggers:
+            logger.finalize("success")
     ranks.meet()  # so that all read the same metrics.jsonl
     if not module.stopped_early and module.steps_done != len(loader):
         raise KeyboardInterrupt
 
 
-def build_loggers(config: Config, folder: Path, run_folder: Path, stage: str, steps_done: int) -> list[Logger]:
-    """metrics.jsonl in the stage's folder, and the configured logger in the run's."""
-    loggers: list[Logger] = [JsonLinesLogger(folder / METRICS, steps_done)]
-    place = run_folder / "logs"
-    place.mkdir(parents=True, exist_ok=True)
-    name = config.logger.name
-    try:
-        if name == "csv":
-            loggers.append(CSVLogger(place, name=stage, version="csv"))
-        elif name == "tensorboard":
-            loggers.append(TensorBoardLogger(place, name=stage, version="tensorboard"))
-        elif name == "wandb":
-            if config.logger.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
-                raise ConfigError(
-                    "logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline"
-                )
-            loggers.append(
-                WandbLogger(
-                    project=config.logger.project,
-                    entity=config.logger.entity,
-                    group=config.name,
-                    job_type=stage,
-                    name=f"{config.name}-{stage}-{run_folder.name}",
-                    save_dir=place,
-                    offline=config.logger.wandb_mode == "offline",
-                )
-            )
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"logger={name} needs a package that is not installed: pip install fires-exp[{name}] ({error})"
-        ) from None
-    return loggers
-
-
-def log_table(loggers: Sequence[object], name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:
-    """A table of texts and numbers to the loggers that can show one."""
-    if not rows:
-        return
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_table(name, columns=list(rows[0]), data=[list(row.values()) for row in rows], step=step)
-        elif isinstance(logger, TensorBoardLogger):
-            lines = ["|".join(rows[0]), "|".join("---" for _ in rows[0])]
-            lines += ["|".join(str(value).replace("\n", "<br>").replace("|", "\\|") for value in row.values()) for row in rows]
-            logger.experiment.add_text(name, "\n".join(lines), step)
-
-
-def _close(loggers: Sequence[Logger]) -> None:
-    for logger in loggers:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+def _open_loggers(config: Config, folder: Path, run_folder: Path, stage: str, steps_done: int) -> list[Logger]:
+    """metrics.jsonl in the stage's folder, and the configured logger in the run's, which is told of the steps done so far."""
+    own = JsonLinesLogger(folder / METRICS, steps_done)
+    chosen = open_logger(config, stage=stage, stage_folder=folder, run_folder=run_folder)
+    tell_again(chosen, config.logger, metrics=own.path, completions=folder / COMPLETIONS)
+    return [own, chosen]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.config.schema import HealthConfig
+from fires_exp.data.records import SupportExample
 from fires_exp.errors import CollapseError
 from fires_exp.metrics.collapse import first_collapse
 from fires_exp.modules import ranks
@@ -18,12 +19,11 @@ from fires_exp.rewards.total import Reward, RewardBreakdown
 from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.stages.artefact import Artefact, code_hash, whole_lines
 from fires_exp.stages.checkpoints import checkpointed_steps
-from fires_exp.stages.fit import ADAPTER, METRICS, fit, fresh_adapter, keep_steps, log_table, training_plan
+from fires_exp.stages.fit import ADAPTER, COMPLETIONS, METRICS, fit, fresh_adapter, keep_steps, training_plan
 from fires_exp.stages.judge import judge_identity, reference_judge
+from fires_exp.stages.loggers.chosen import show_samples
 from fires_exp.stages.train_epitome import NamedScorer
 from fires_exp.stages.workspace import MODEL_CODE, Workspace
-
-COMPLETIONS = "completions.jsonl"
 
 
 def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None) -> Artefact:
@@ -69,7 +69,7 @@ def make_grpo(work: Workspace, sft: Artefact | None, scorer: NamedScorer | None)
         def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
             rows = completion_rows(step, groups, rewards)
             _append_rows(folder / COMPLETIONS, rows)
-            log_table(module.loggers, "completions", rows, step)
+            show_samples(module.loggers, work.config.logger, rows, step)
 
         module = GrpoModule(
             policy,
@@ -136,12 +136,20 @@ def completion_rows(
             "reward": breakdown.total,
             **{f"reward_{name}": value for name, value in breakdown.parts.items()},
             "finish_reason": rollout.completion.finish_reason,
+            "prompt": _as_text(group.example),
             "completion": rollout.completion.text,
+            "thought": rollout.parsed.thought,
+            "response": rollout.parsed.response,
             "reference_response": group.example.reference_response,
         }
         for group, group_rewards in zip(groups, rewards, strict=True)
         for place, (rollout, breakdown) in enumerate(zip(group.rollouts, group_rewards, strict=True))
     ]
+
+
+def _as_text(example: SupportExample) -> str:
+    """The conversation so far, a line a turn."""
+    return "\n".join(f"{turn.speaker}: {turn.text}" for turn in example.history)
 
 
 def _append_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

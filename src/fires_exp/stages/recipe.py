@@ -36,10 +36,11 @@ from fires_exp.stages.artefact import Artefact, write_atomically
 from fires_exp.stages.asking import check_service
 from fires_exp.stages.evaluate import evaluate, keep_instance_scores
 from fires_exp.stages.exhausted import exhaustion_told
-from fires_exp.stages.fit import FACTS, METRICS
-from fires_exp.stages.grpo import COMPLETIONS, make_grpo
+from fires_exp.stages.fit import COMPLETIONS, FACTS, METRICS
+from fires_exp.stages.grpo import make_grpo
 from fires_exp.stages.inspect import inspect
 from fires_exp.stages.judge import rehearse_judge
+from fires_exp.stages.loggers.scores import show_scores
 from fires_exp.stages.predict import PREDICTIONS, make_predictions
 from fires_exp.stages.rival import RIVAL, draw_shots, make_rival_predictions, rehearse_rival
 from fires_exp.stages.score import score
@@ -170,6 +171,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
             table = evaluate(work, predictions, scorer.scorer if scorer else None)
             keep_instance_scores(run_folder, predictions, table)
             _write_table(work, run_folder, table, thoughts, scorer)
+            show_scores(work.config, run_folder, table)
             print(evaluation_text(table.as_json()))
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fires_exp.report.charts import CHARTS, Drawing, as_markup, share_figures
+from fires_exp.report.charts import Drawing, as_markup, share_figures
 from fires_exp.report.experiment.runs import Run
 from fires_exp.report.experiment.table import ExperimentTable, TableRow
 from fires_exp.report.figures import COLOURS, Dot, Line, curves, dots, finite, stacked_outcomes
 from fires_exp.report.human_eval.results import StudyResult
 from fires_exp.report.human_eval.tables import outcome_rates
+from fires_exp.report.panels import CHARTS
 from fires_exp.report.run_files import read_rows
 from fires_exp.thinking.aspects import Aspect
 

@@ -6,31 +6,28 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
-
-from fires_exp.launch import STARTER, follow_starter
 
 
 class Sender:
     """Follows the run in `folder`, which is written as if offline, until the run is finished; its words go to `words`."""
 
     def __init__(self, folder: Path, words: Path) -> None:
-        reading, self._writing = os.pipe()  # that closes with this process, whatever ends it
         # with a service of its own: if it falls, it takes nothing with it
         environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
         with words.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fires_exp.stages.loggers.sender", str(folder)],
-                env=environment | {STARTER: str(reading)},
-                pass_fds=(reading,),
-                stdin=subprocess.DEVNULL,
+                env=environment,
+                stdin=subprocess.PIPE,  # which closes with this process, whatever ends it
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True,  # an interrupt from the terminal is not for it
             )
-        os.close(reading)
 
     @property
     def gave_up(self) -> bool:
@@ -44,16 +41,22 @@ class Sender:
         except subprocess.TimeoutExpired:
             return False
         finally:
-            os.close(self._writing)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             self._process.wait()
 
 
 def main(folder: str) -> None:
     """Send what is in the folder of a run, and what comes to it."""
-    follow_starter()
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     from wandb.cli.cli import cli
 
     cli(["beta", "sync", "--live", folder])
+
+
+def _end_with_starter() -> None:
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

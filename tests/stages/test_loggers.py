@@ -203,10 +203,10 @@ def test_a_server_that_dies_in_mid_run_costs_a_line_and_what_it_missed_is_sent_l
             monkeypatch.setenv(name, value)
         logger = opened("logger=wandb_online", "logger.finish_seconds=1")
         logger.log_metrics({"reward/total": 0.0}, step=0)
-    longest = 0.0
+    shown, longest = composed("+experiment=smoke").logger, 0.0
     for step in range(1, 20):
         began = time.monotonic()
-        show_samples([logger], composed("+experiment=smoke").logger, [ROW], step)
+        show_samples([logger], shown, [ROW], step)
         logger.log_metrics({"reward/total": step / 2}, step=step)
         longest = max(longest, time.monotonic() - began)
     assert longest < 1
@@ -278,6 +278,6 @@ def test_samples_are_shown_as_many_as_configured_and_none_where_texts_must_not_l
 
 def test_markup_in_a_sample_is_shown_and_secrets_are_not(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijklmnopqrst")
-    (shown,) = samples.table([{**ROW, "response": "a|b <script> _x_\nhf_abcdefghijklmnopqrst"}], 1)
-    assert shown["response"] == "a|b <script> _x_\n***"
-    assert r"|a\|b &lt;script&gt; \_x\_<br>\*\*\*|" in samples.as_markdown([shown])
+    (shown,) = samples.table([{**ROW, "response": "seeker: a|b <script> _x_\nhf_abcdefghijklmnopqrst"}], 1)
+    assert shown["response"] == "seeker: a|b <script> _x_\n***"
+    assert r"|seeker: a\|b &lt;script&gt; \_x\_<br>\*\*\*|" in samples.as_markdown([shown])

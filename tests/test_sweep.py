@@ -80,3 +80,12 @@ def test_every_row_of_every_table_composes_at_the_demo_scale_with_its_ablation_i
                 for leaf in ("frames.name", "sft.fraction", "grpo.beta"):
                     assert OmegaConf.select(scaled, leaf) == OmegaConf.select(alone, leaf), (job.experiment, leaf)
                 assert job.folder == tmp_path / runs.parent.name / "demo" / job.experiment / "seed_42"
+
+
+def test_a_launcher_starts_each_row_by_itself_and_does_not_decide_what_a_run_is(table, tmp_path):
+    extra = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=600", "dataset.limit.test=2"]
+    (launched, *_), (plain, *_) = plan(table, "tiny", [42], extra, tmp_path), plan(table, "tiny", [42], extra[2:], tmp_path)
+    assert launched.overrides == plain.overrides
+    folder = tmp_path / "table" / "tiny" / "fires" / "seed_42"
+    assert launched.command[-5:] == [*extra[:2], "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
+    assert plain.command[-2:] == ["dataset.limit.test=2", f"hydra.run.dir={folder}"]

@@ -1,8 +1,9 @@
 """`python -m fires_exp.sweep experiments/table4_aspects --scale demo --seeds 42,43 [override …]` runs a table's rows.
 
 Every row and seed is a run of its own in `runs/<table>/<scale>/<experiment>/seed_<n>/`. Stages that rows share are made once,
-also where runs go at the same time (`--jobs`). A run that fails tells why in one line and the others go on; the same command
-again runs what is missing, and what was begun goes on where it was.
+also where runs go at the same time (`--jobs`). With an override `hydra/launcher=…` that launcher starts each run, `--jobs` of
+them at a time. A run that fails tells why in one line and the others go on; the same command again runs what is missing, and
+what was begun goes on where it was.
 """
 
 from __future__ import annotations
@@ -29,17 +30,26 @@ INTERRUPTED = 130
 COMMAND = "sweep.json"
 RUN_RECORD = "run.json"
 FINISHED = "finished"
+LAUNCHER = "hydra/launcher="
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One row with one seed. `overrides` are all that Hydra is told."""
+    """One row with one seed. `overrides` decide what it is; `hydra` says how it is started."""
 
     row: str
     experiment: str
     seed: int
     folder: Path
     overrides: tuple[str, ...]
+    hydra: tuple[str, ...]
+
+    @property
+    def command(self) -> list[str]:
+        """What runs it in its folder. A launcher takes multiruns alone: this one has a single job."""
+        launched = any(override.startswith(LAUNCHER) for override in self.hydra)
+        place = ["-m", f"hydra.sweep.dir={self.folder}", "hydra.sweep.subdir=."] if launched else [f"hydra.run.dir={self.folder}"]
+        return [sys.executable, "-m", "fires_exp", *self.overrides, *self.hydra, *place]
 
     @property
     def is_done(self) -> bool:
@@ -68,6 +78,8 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
     scales = yaml.safe_load((table.parent / "scales.yaml").read_text(encoding="utf-8"))
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)} ({table.parent / 'scales.yaml'})")
+    hydra = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
+    settings = [override for override in extra if override not in hydra]
     rows = yaml.safe_load((table / "runs.yaml").read_text(encoding="utf-8"))
     return [
         Job(
@@ -75,7 +87,8 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
             experiment=row["experiment"],
             seed=seed,
             folder=out / table.name / scale / row["experiment"] / f"seed_{seed}",
-            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *scales[scale], *extra),
+            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *scales[scale], *settings),
+            hydra=hydra,
         )
         for seed in seeds
         for row in rows
@@ -89,10 +102,9 @@ def run(job: Job) -> Outcome:
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / COMMAND).write_text(json.dumps({"overrides": job.overrides}, indent=1) + "\n", encoding="utf-8")
     (job.folder / RUN_RECORD).unlink(missing_ok=True)  # of other overrides, or of a run that did not finish
-    command = [sys.executable, "-m", "fires_exp", *job.overrides, f"hydra.run.dir={job.folder}"]
     log = job.folder / "terminal.log"
     with log.open("w", encoding="utf-8") as terminal:
-        status = subprocess.run(command, stdout=terminal, stderr=subprocess.STDOUT, check=False).returncode
+        status = subprocess.run(job.command, stdout=terminal, stderr=subprocess.STDOUT, check=False).returncode
     return _outcome(job, "" if status == 0 else _reason(log, status), ran=True)
 
 

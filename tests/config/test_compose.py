@@ -25,7 +25,7 @@ EXTENDING = [
 
 
 def overrides_for(group, name):
-    ways = {"experiment": f"+experiment={name}", "endpoint": f"+endpoint@teacher={name}"}
+    ways = {"experiment": f"+experiment={name}", "sweep": f"+sweep={name}", "endpoint": f"+endpoint@teacher={name}"}
     chosen = [ways.get(group, f"{group}={name}")]
     if group == "dataset" and name != "sample":
         chosen.append("dataset.root=somewhere")
@@ -43,7 +43,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 122
+    assert len(OPTIONS) == 123
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 32
 
 

@@ -149,6 +149,7 @@ IMPOSSIBLE = [
     ("references", "r.jsonl", "references=r.jsonl: only recipe=score reads them"),
     ("adapter", "runs/demo", "adapter=runs/demo: only recipe=chat and recipe=export"),
     ("export_folder", "model", "export_folder=model: only recipe=export writes one"),
+    ("objective", "BLEU-2", "objective=BLEU-2 with predict.split=test and recipe=sft_then_grpo: write predict.split=val"),
     ("recipe", {"name": "export", "stages": ["export"], "policies": []}, "recipe=export needs adapter=<run folder>"),
     ("chat.port", 65536, "chat.port=65536"),
     ("chat.max_video_megabytes", 0, "chat.max_video_megabytes=0"),

@@ -763,6 +763,10 @@ class Config:
     chat: ChatConfig = leaf("how one talks to the model")
     recipe: RecipeConfig = leaf("which stages run")
     plan_only: bool = leaf("say what the run would take, in steps, tokens, memory and disk, and stop there")
+    objective: str | None = leaf(
+        "what a sweeper is to raise: a metric of the last policy by its name in the table, on another split than test; where "
+        "lower is better, its sign is turned. null tells nothing"
+    )
     trainer: TrainerConfig = leaf("where it runs")
     logger: LoggerConfig = leaf("who is told")
     paths: PathsConfig = leaf("where files go")
@@ -818,6 +822,11 @@ class Config:
         _check(
             self.export_folder is None or "export" in self.recipe.stages,
             f"export_folder={self.export_folder}: only recipe=export writes one",
+        )
+        _check(
+            self.objective is None or ("evaluate" in self.recipe.stages and self.predict.split != "test"),
+            f"objective={self.objective} with predict.split={self.predict.split} and recipe={self.recipe.name}: write "
+            "predict.split=val and a recipe that evaluates; what was chosen by the test split can't be measured on it",
         )
 
     @property

@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
 def _saved(asked: argparse.Namespace) -> str:
     """Save both, one line each. Raises `ReportError` where Weights & Biases does not take them."""
     import wandb
+
     from fires_exp.report.dashboards.wandb_views import report, workspace
 
     try:

@@ -16,10 +16,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import wandb
 from pytorch_lightning.loggers import Logger
 from wandb.sdk.lib.runid import generate_id
 
-import wandb
 from fires_exp.config.schema import Config
 from fires_exp.report.panels import kind_of
 from fires_exp.stages.artefact import write_atomically

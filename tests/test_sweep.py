@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 
 from fires_exp.config.load import register_schema
 from fires_exp.errors import ConfigError
+from fires_exp.report.experiment.folder import read_experiment
+from fires_exp.report.experiment.table import make_table
 from fires_exp.sweep import main, plan, summary, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +60,26 @@ def test_runs_at_the_same_time_share_their_stages_and_one_that_fails_stops_nobod
     assert [one.ran for one in again] == [False, True, False]
     assert summary(again).splitlines()[-1] == "stages: 0 made, 0 reused; runs: 2 of 3 done"
     assert not replace(jobs[0], overrides=(*jobs[0].overrides, "seed=1")).is_done
+
+
+def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, tmp_path, capsys):
+    (table / "runs.yaml").write_text("- {row: w/o RL, experiment: wo_rl}\n")
+    asked = [str(table), "--scale", "tiny", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
+    light = ["metrics.include=[distinct_3]", "recipe.policies=[sft]"]  # no scorer to train, nothing answered before training
+    assert main([*asked, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 done")
+    scale_folder = tmp_path / "runs" / "table" / "tiny"
+    tables = [json.loads((scale_folder / "wo_rl" / f"seed_{seed}" / "metrics.json").read_text()) for seed in (42, 43)]
+    first, second = (
+        next(row["value"] for row in of["policies"]["sft"] if row["name"] == "Distinct-3 (per response)") for of in tables
+    )
+    assert first != second
+    of_runs = make_table(read_experiment(table), scale_folder, None)
+    (row,) = of_runs.rows
+    (cell,) = (cell for column, cell in zip(of_runs.columns, row.cells, strict=True) if column.name == "Dist-3")
+    assert [run.seed for run in row.runs] == [42, 43]
+    assert cell.value == pytest.approx((first + second) / 2)
+    assert cell.scatter == f"± {abs(first - second) / 2**0.5:.2f}"  # of two, the sample deviation
 
 
 def test_folders_and_scales_that_are_not_there_are_named(table, tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 from fires_exp.report.figures import (
     Dot,
     Line,
+    alone,
     centred_mean,
     curves,
     dots,
@@ -32,7 +33,7 @@ MEASURED = [Dot(place=25, value=3.0, low=2.5, high=3.25), Dot(place=100, value=4
 def draw(request):
     return {
         "curves": lambda ident: curves("Loss", LOSS, ident=ident),
-        "shares": lambda ident: stacked_shares("Teacher", SHARES, ident=ident),
+        "shares": lambda ident: stacked_shares("Teacher", SHARES, ident=ident, legend=False),
         "outcomes": lambda ident: stacked_outcomes("FIRES", OUTCOMES, ident=ident),
         "dots": lambda ident: dots("B-2", MEASURED, axis="% of data", ident=ident),
     }[request.param]
@@ -42,7 +43,7 @@ def test_a_figure_says_in_words_what_it_shows():
     root = ElementTree.fromstring(curves("Loss", LOSS, ident="a"))
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == "Loss: train from 2 at step 0 to 0.9 at step 11, between 0.9 and 2"
-    root = ElementTree.fromstring(stacked_shares("Teacher", SHARES, ident="b"))
+    root = ElementTree.fromstring(stacked_shares("Teacher", SHARES, ident="b", legend=False))
     assert root.attrib["aria-label"] == "Teacher: Emotion 50 % included, 30 % omitted, 20 % neutral"
 
 
@@ -64,10 +65,18 @@ def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():
     assert "a $b_c$" in "".join(ElementTree.fromstring(stacked_outcomes("x", {"a $b_c$": {"win": 1.0}}, ident="b")).itertext())
 
 
+def test_a_figure_that_stands_alone_says_what_its_colours_mean_and_brings_letters_and_ground():
+    root = ElementTree.fromstring(alone(stacked_shares("Teacher", SHARES, ident="a", legend=True)))
+    said = [text.strip() for text in root.itertext() if text.strip() in SHARES["Emotion"]]
+    assert sorted(said) == ["included", "neutral", "omitted", "unknown"]
+    assert root.attrib["font-family"] == "sans-serif"
+    assert root.attrib["style"] == "background: white"
+
+
 def test_words_of_a_figure_are_never_markup():
     for svg in (
         curves('<b onload="x">$', [Line(name='<i "$', steps=[0, 1], values=[1.0, 2.0])] * 2, ident="a"),
-        stacked_shares('<b onload="x">', {"<i>": {"included": 1.0}}, ident="b"),
+        stacked_shares('<b onload="x">', {"<i>": {"included": 1.0}}, ident="b", legend=False),
     ):
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
         assert tags <= {"svg", "g", "path", "text", "tspan", "defs", "use", "clipPath", "rect"}

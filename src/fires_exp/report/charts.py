@@ -51,13 +51,13 @@ def share_figures(
     drawn = []
     if of_teacher:
         note = f"{len(teacher)} thoughts to learn from" if teacher else "thoughts to learn from"
-        svg = stacked_shares("Teacher", of_teacher, ident=f"{ident}-teacher")
+        svg = stacked_shares("Teacher", of_teacher, ident=f"{ident}-teacher", legend=False)
         drawn.append(Drawing(title="teacher", note=note, svg=as_markup(svg)))
     for number, (policy, rows) in enumerate(policies.items()):
         said = [parse_thought(row["thought"]) for row in rows if row["well_formed"] and row["thought"]]
         if said:
             title = POLICY_NAMES.get(policy, policy)
-            svg = stacked_shares(title, _by_label(aspect_shares(said)), ident=f"{ident}{number}")
+            svg = stacked_shares(title, _by_label(aspect_shares(said)), ident=f"{ident}{number}", legend=False)
             drawn.append(
                 Drawing(title=title, note=f"{len(said)} well-formed thoughts of {len(rows)} answers", svg=as_markup(svg))
             )

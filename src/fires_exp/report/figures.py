@@ -37,6 +37,7 @@ VARIABLES = {colour: f"var(--line-{place}, {colour})" for place, colour in enume
 
 WIDTH = 3.3  # inches; a page stretches it
 LETTERS = 9  # points at that width
+LEGEND_COLUMNS = 3  # more names do not fit side by side
 LABEL_LETTERS = 11  # a longer name of a bar is broken between words
 LABEL_GAP = 0.115  # least distance between two names at the ends of curves, as a share of the chart's height
 POINTS_DRAWN = 300  # a longer curve is thinned evenly: a picture shows no more
@@ -124,9 +125,9 @@ def dots(title: str, measured: Sequence[Dot], *, axis: str, ident: str) -> str:
     return _svg(figure, ident, f"{title} over {axis}: {', '.join(words)}")
 
 
-def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
-    """Horizontal stacked bars, one an aspect: which share of thoughts includes, calls neutral or unknown, or omits it."""
-    return _stacked(title, shares, STATUS_COLOURS, ident, legend=False)
+def stacked_shares(title: str, shares: Mapping[str, Mapping[str, float]], *, ident: str, legend: bool) -> str:
+    """Figure 3: a horizontal stacked bar an aspect, which share of thoughts includes, calls neutral or unknown, or omits it."""
+    return _stacked(title, shares, STATUS_COLOURS, ident, legend=legend)
 
 
 def stacked_outcomes(title: str, rates: Mapping[str, Mapping[str, float]], *, ident: str) -> str:
@@ -137,7 +138,8 @@ def stacked_outcomes(title: str, rates: Mapping[str, Mapping[str, float]], *, id
 def _stacked(
     title: str, shares: Mapping[str, Mapping[str, float]], colours: Mapping[str, str], ident: str, *, legend: bool
 ) -> str:
-    figure = Figure(figsize=(WIDTH, 0.3 + 0.36 * len(shares) + (0.2 if legend else 0)), layout="constrained")
+    lines = math.ceil(len(colours) / LEGEND_COLUMNS) if legend else 0
+    figure = Figure(figsize=(WIDTH, 0.3 + 0.36 * len(shares) + 0.2 * lines), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]
     left = [0.0] * len(names)
@@ -163,13 +165,23 @@ def _stacked(
     if legend:
         patches = [Patch(color=colour, label=status) for status, colour in colours.items()]
         figure.legend(
-            handles=patches, loc="outside upper center", ncols=len(patches), fontsize=LETTERS, labelcolor=INK, frameon=False
+            handles=patches,
+            loc="outside upper center",
+            ncols=math.ceil(len(patches) / lines),
+            fontsize=LETTERS,
+            labelcolor=INK,
+            frameon=False,
         )
     words = (
         f"{name} " + ", ".join(f"{100 * share:.0f} % {status}" for status, share in of_aspect.items() if share)
         for name, of_aspect in shares.items()
     )
     return _svg(figure, ident, f"{title}: {'; '.join(words)}")
+
+
+def alone(svg: str) -> str:
+    """A figure drawn for a page, as a file of its own: with the letters and the ground that a page would give it."""
+    return svg.replace("<svg ", '<svg font-family="sans-serif" style="background: white" ', 1) + "\n"
 
 
 def centred_mean(values: Sequence[float]) -> list[float]:

@@ -25,7 +25,7 @@ from fires_exp.metrics import instance_scores
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.modules import ranks
-from fires_exp.report.figures import stacked_shares
+from fires_exp.report.figures import alone, stacked_shares
 from fires_exp.report.page import write_page
 from fires_exp.report.run_record import RunRecord
 from fires_exp.report.tables import evaluation_text, shares_table
@@ -192,9 +192,10 @@ def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artefact) -> Non
         shutil.copyfile(thoughts.folder / SET_ASIDE, run_folder / SET_ASIDE)
     bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
     shares: dict[str, Mapping[Any, float]] = {aspect.label: of_aspect for aspect, of_aspect in aspect_shares(bank).items()}
-    write_atomically(run_folder / SHARES, stacked_shares(f"{len(bank)} thoughts", shares, ident="shares") + "\n")
+    figure = stacked_shares(f"{len(bank)} thoughts", shares, ident="shares", legend=True)
+    write_atomically(run_folder / SHARES, alone(figure))
     if work.config.recipe.stages == ["synthesise"]:
-        print(shares_table(shares, count=len(bank)))
+        print(f"{shares_table(shares, count=len(bank))}\n{run_folder / SHARES}")
 
 
 def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[Artefact]) -> Artefact:

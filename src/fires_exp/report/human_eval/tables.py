@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import StudyError
-from fires_exp.report.figures import stacked_outcomes
+from fires_exp.report.figures import alone, stacked_outcomes
 from fires_exp.report.human_eval.results import QuestionResult, Rate, StudyResult
 from fires_exp.report.human_eval.study import OUTCOMES
 
@@ -34,7 +34,7 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
         {
             RESULTS: json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
             "results.md": f"{headline(result)}\n\n{as_markdown(study_table(result))}\n\n{NOTE}\n",
-            "results.svg": _alone(stacked_outcomes(title, bars, ident="human-eval")),
+            "results.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 
@@ -47,7 +47,7 @@ def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]
         folder,
         {
             f"{question}.md": as_markdown(comparison_table(question, results)) + "\n",
-            f"{question}.svg": _alone(stacked_outcomes(title, bars, ident="human-eval")),
+            f"{question}.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 
@@ -111,11 +111,6 @@ def _cells(of: QuestionResult) -> tuple[str, ...]:
         str(of.instances),
         *("–" if value is None else f"{value:.2f}" for value in measures),
     )
-
-
-def _alone(svg: str) -> str:
-    """A figure drawn for a page, as a file of its own: with the letters and the ground that a page would give it."""
-    return svg.replace("<svg ", '<svg font-family="sans-serif" style="background: white" ', 1) + "\n"
 
 
 def _values(of: QuestionResult) -> dict[str, float]:

@@ -102,7 +102,7 @@ def run_case(case: Case, backbone: str, dtype: str, seed: int) -> dict[str, Any]
         run = json.loads((place / "run" / "run.json").read_text())
     memory = next(stage["memory"] for stage in run["ahead"]["stages"] if stage["stage"] == case.stage)
     split = "test" if case.stage == "predictions" else "train"
-    estimate = run["ahead"]["held"] + memory["peak"]
+    estimate = run["ahead"]["held"] + memory["peak"] + memory["gaps"]
     return {
         "prompt_tokens": run["ahead"]["prompts"][split]["longest_prompt"],
         "held": run["ahead"]["held"],

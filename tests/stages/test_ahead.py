@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -258,6 +259,18 @@ def test_what_is_written_there_does_fit(configured, tmp_path, monkeypatch):
     lowered = re.search(r"write (sft\.micro_batch_size=\d)", str(caught.value))[1]
     config = configured("recipe=sft_only", "sft.batch_size=4", lowered)
     refuse_too_big(look_ahead(Workspace(config, tmp_path)), config)
+
+
+def test_where_only_the_heap_s_gaps_may_be_too_much_it_is_a_warning(configured, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
+    config = configured("recipe=sft_only", "sft.micro_batch_size=4", "sft.batch_size=4")
+    outlook = look_ahead(Workspace(config, tmp_path))
+    memory = next(one.memory for one in outlook.stages if one.stage == "sft")
+    assert memory.gaps == round(0.5 * (memory.activations + memory.vision + memory.logits))
+    for more, warns in ((1, True), (memory.gaps + 1, False)):
+        caplog.clear()
+        refuse_too_big(replace(outlook, free=memory.peak + more), config)
+        assert ("sft may take" in caplog.text) is warns
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_made(run, monkeypatch):

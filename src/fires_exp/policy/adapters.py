@@ -95,5 +95,5 @@ def parameters_hash(policy: nn.Module, trainable: bool) -> str:
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad == trainable:
             digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,4 +1,7 @@
-"""Whether a run fits into this machine, and what to lower where it does not."""
+"""Whether a run fits into this machine, and what to lower where it does not.
+
+Refused is what is counted and does not fit; where only the heap's gaps, which vary, are too much, it is a warning.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,18 @@ def refuse_too_big(outlook: Outlook, config: Config) -> None:
         outlook
     )
     if problem is None:
+        _warn_of_gaps(outlook)
         return
     if config.trainer.refuse_too_big:
         raise ExhaustedError(f"{problem}; trainer.refuse_too_big=false tries it all the same")
     log.warning("%s", problem)
+
+
+def _warn_of_gaps(outlook: Outlook) -> None:
+    room = outlook.free // outlook.processes
+    for one in outlook.stages:
+        if one.memory is not None and one.memory.gaps and one.memory.peak + one.memory.gaps > room:
+            log.warning("%s may take %s of memory, %s are free", one.label, told(one.memory.peak + one.memory.gaps), told(room))
 
 
 def _too_big(one: StageAhead, outlook: Outlook, config: Config) -> str | None:

@@ -74,7 +74,8 @@ class Outlook:
         del facts["setting"]
         for stage, facts_of_stage in zip(self.stages, facts["stages"], strict=True):
             if stage.memory is not None:
-                facts_of_stage["memory"] |= {"peak": stage.memory.peak, "host": stage.memory.host}
+                memory = stage.memory
+                facts_of_stage["memory"] |= {"peak": memory.peak, "gaps": memory.gaps, "host": memory.host}
         return facts
 
 

@@ -47,5 +47,5 @@ def _row(one: StageAhead) -> tuple[str, ...]:
         return (one.label, "finished", "", "", "", "", "")
     steps = f"{one.steps:,}" + (f" after {one.steps_done:,}" if one.steps_done else "")
     tokens = (f"{one.prompt_tokens:,}", f"{one.completion_tokens:,}") if one.prompt_tokens else ("–", "–")
-    peak = told(one.memory.peak) if one.memory else "–"
+    peak = told(one.memory.peak + one.memory.gaps) if one.memory else "–"
     return (one.label, steps if one.steps else "–", f"{one.prompts:,}" if one.prompts else "–", *tokens, peak, told(one.disk))

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # no run of this project needs a model hub; a backbone from the hub is asked for by name
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help setup run test fuzz check smoke docs bench bench-trl test-trl human-eval paper tables clean
+.PHONY: help setup run test fuzz check smoke docs bench bench-trl test-trl human-eval paper tables figure3 figure5 table3 clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9_-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +80,23 @@ $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(wo
 paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
 	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE)
 
-tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE
+tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE (docs/sweeps.md)
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
+
+figure3: setup ## which aspects the synthesised thoughts name; SCALE=demo|paper, MORE
+	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesise $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
+	@echo runs/figure3/$(SCALE)/aspect_shares.svg
+
+# studies of one system against others, each a folder with key.json and the raters' files
+STUDIES ?= $(sort $(patsubst %/key.json,%,$(wildcard runs/human_eval/key.json runs/human_eval/*/key.json studies/*/key.json)))
+RATINGS ?= ratings_*.json
+COMPARE = $(BIN)/python -m fires_exp.report.human_eval compare $(STUDIES) --ratings '$(RATINGS)'
+
+figure5: setup ## whom raters prefer, over studies: STUDIES='studies/… studies/…' RATINGS='ratings_*.json' (docs/human_eval.md)
+	$(COMPARE) --question preference --out runs/human_eval/figure5
+
+table3: setup ## what raters say of thoughts: coherence and usefulness; STUDIES, RATINGS
+	$(COMPARE) --question coherence usefulness --out runs/human_eval/table3
 
 # the paper's count; OUT is the folder that the page and its key go into
 COUNT ?= 100

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from fires_exp import __main__ as command_line
 from fires_exp.errors import ConfigError
 from fires_exp.objective import objective_of
 
@@ -72,6 +73,8 @@ def test_optuna_is_told_the_validation_split_s_metric_and_repeats_its_trials_fro
     counts = stages(tmp_path / "sweep")
     assert sorted(stage for stage, _ in counts if stage in ("sft", "grpo")) == ["grpo", "grpo", "sft"]
     assert set(counts.values()) == {1}
+    assert sweep(*asked, *NUMBERED).returncode == 0
+    assert stages(tmp_path / "sweep") == dict.fromkeys(counts, 0)
 
 
 def test_a_mistake_ends_a_search_after_its_first_trials_in_one_line_each(sweep):
@@ -108,3 +111,14 @@ def test_a_metric_that_cannot_be_raised_is_refused_with_those_that_can(run_folde
 def test_a_run_without_a_table_has_nothing_to_tell(tmp_path):
     with pytest.raises(ConfigError, match=r"^objective=BLEU-2: .* has no table"):
         objective_of(tmp_path, "BLEU-2")
+
+
+def test_an_interrupted_sweep_says_in_one_line_how_to_go_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "compose_and_start", interrupted)
+    monkeypatch.setattr(sys, "argv", ["fires_exp", "-m"])
+    with pytest.raises(SystemExit, match="130"):
+        command_line.main()
+    assert capsys.readouterr().err == "fires_exp: interrupted; the same command with the same hydra.sweep.dir= goes on\n"

@@ -1,6 +1,7 @@
 """A sweep runs a table's rows, shares their stages, goes on after a failure and runs only what is missing."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from fires_exp.sweep import main, plan, summary, sweep
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [
     "backbone=tiny", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke", "epitome=smoke",
-    "dataset.limit.train=8", "dataset.limit.val=4", "dataset.limit.test=4", "grpo.max_steps=1",
+    "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2", "grpo.max_steps=1", "sft.max_steps=1",
+    "metrics.include=[bleu_2]", "reward.support_skill_weight=0",
 ]  # fmt: skip
 
 
@@ -36,7 +38,8 @@ def table(tmp_path):
 @pytest.fixture
 def jobs(table, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    return plan(table, "tiny", [42], [f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
+    plain, *others = plan(table, "tiny", [42], [f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
+    return [plain, *(replace(job, hydra=("hydra/launcher=joblib",)) for job in others)]
 
 
 def test_runs_at_the_same_time_share_their_stages_and_one_that_fails_stops_nobody(jobs, tmp_path):
@@ -109,5 +112,8 @@ def test_a_launcher_starts_each_row_by_itself_and_does_not_decide_what_a_run_is(
     (launched, *_), (plain, *_) = plan(table, "tiny", [42], extra, tmp_path), plan(table, "tiny", [42], extra[2:], tmp_path)
     assert launched.overrides == plain.overrides
     folder = tmp_path / "table" / "tiny" / "fires" / "seed_42"
-    assert launched.command[-5:] == [*extra[:2], "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=."]
-    assert plain.command[-2:] == ["dataset.limit.test=2", f"hydra.run.dir={folder}"]
+    begin = [sys.executable, "-m", "fires_exp"]
+    assert launched.command == [
+        *begin, "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", *launched.overrides, *extra[:2]
+    ]  # fmt: skip
+    assert plain.command == [*begin, f"hydra.run.dir={folder}", *plain.overrides]

@@ -26,6 +26,7 @@ from fires_exp.errors import ConfigError, FiresError
 from fires_exp.objective import objective_of
 
 USER_ERROR = 2
+INTERRUPTED = 130
 
 register_schema()
 
@@ -61,7 +62,7 @@ def _run_in_sweep(config: Config, run_folder: Path) -> float | None:
     sys.stdout.flush()
     status = subprocess.run(_job(run_folder), check=False).returncode
     if status != 0:
-        raise FiresError(f"the job in {run_folder} ended with status {status}{_why(run_folder)}; the others go on")
+        raise FiresError(f"the job in {run_folder} ended with status {status}{_why(run_folder)}")
     return None if config.objective is None else objective_of(run_folder, config.objective)
 
 
@@ -85,7 +86,11 @@ def main() -> None:
         sys.exit(USER_ERROR)
     # Hydra's sweeper calls distributions and options of Optuna by names of before Optuna 3
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"optuna|hydra_plugins\.hydra_optuna_sweeper")
-    compose_and_start()
+    try:
+        compose_and_start()
+    except KeyboardInterrupt:  # of a sweep; a single run has become its job
+        print("fires_exp: interrupted; the same command with the same hydra.sweep.dir= goes on", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

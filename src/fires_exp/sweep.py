@@ -49,7 +49,7 @@ class Job:
         """What runs it in its folder. A launcher takes multiruns alone: this one has a single job."""
         launched = any(override.startswith(LAUNCHER) for override in self.hydra)
         place = ["-m", f"hydra.sweep.dir={self.folder}", "hydra.sweep.subdir=."] if launched else [f"hydra.run.dir={self.folder}"]
-        return [sys.executable, "-m", "fires_exp", *self.overrides, *self.hydra, *place]
+        return [sys.executable, "-m", "fires_exp", *place, *self.overrides, *self.hydra]
 
     @property
     def is_done(self) -> bool:

@@ -183,6 +183,24 @@ def test_several_studies_stand_in_one_figure(folder, capsys):
     assert "run human_eval read" in capsys.readouterr().err
 
 
+def test_figure_5_and_table_3_are_one_command_from_the_raters_files(folder, capsys):
+    study = folder / "study"
+    study.mkdir()
+    (folder / "key.json").rename(study / "key.json")
+    asked = ["compare", str(study), "--ratings", "ratings_*.json", "--question", "support", "preference", "--out", str(folder)]
+    assert main(asked) == 2
+    assert f"fires_exp: {study} has no ratings_*.json; put the files" in capsys.readouterr().err
+    for one in (rater("ann", support="wwlt", preference="wwww"), rater("bob", support="wwwt", preference="wwww")):
+        write_ratings(study / f"ratings_{one.rater}.json", KEY.study, one)
+    assert main(asked) == 0
+    tables = capsys.readouterr().out
+    assert re.search(r"\(support\).*\n-+\nw/o RL +62\.5 ", tables)  # of four: two wins, a tie, half a win
+    assert re.search(r"\(preference\).*\n-+\nw/o RL +100\.0 ", tables)
+    assert {path.name for path in folder.glob("*.svg")} == {"support.svg", "preference.svg"}
+    assert main(["compare", "--question", "support", "--out", str(folder)]) == 2
+    assert "no study is named" in capsys.readouterr().err
+
+
 def test_tables_line_up_and_a_bar_in_a_name_is_no_column():
     table = [("question", "win"), ("a|b", "1.0")]
     assert as_text(table) == "question  win\n-------------\na|b       1.0"

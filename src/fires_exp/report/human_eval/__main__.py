@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fires_exp.errors import FiresError, StudyError
 from fires_exp.report.human_eval.draw import Draw, draw_study
 from fires_exp.report.human_eval.files import KEY, PAGE, read_all_ratings, read_key, write_study
 from fires_exp.report.human_eval.judge import KEYS, estimate, fill_form, judge_settings
-from fires_exp.report.human_eval.results import study_result
+from fires_exp.report.human_eval.results import StudyResult, study_result
 from fires_exp.report.human_eval.study import QUESTIONS
 from fires_exp.report.human_eval.systems import read_system
 from fires_exp.report.human_eval.tables import (
@@ -60,8 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("key", type=Path)
     read.add_argument("ratings", type=Path, nargs="+")
     compare = commands.add_parser("compare", help="several studies of one system in one table and one figure, as in Figure 5")
-    compare.add_argument("studies", type=Path, nargs="+", help="folders with results.json")
-    compare.add_argument("--question", required=True, choices=[question.name for question in QUESTIONS])
+    compare.add_argument("studies", type=Path, nargs="*", help="folders with results.json, or with ratings (--ratings)")
+    names = [question.name for question in QUESTIONS]
+    compare.add_argument("--question", required=True, nargs="+", choices=names, dest="questions")
+    compare.add_argument(
+        "--ratings", metavar="PATTERN", help="first read each study's files of this name, such as 'ratings_*.json'"
+    )
     compare.add_argument("--out", type=Path, required=True, help="folder for QUESTION.md and QUESTION.svg")
     return parser
 
@@ -86,21 +91,33 @@ def _judge(asked: argparse.Namespace) -> None:
 
 
 def _read(asked: argparse.Namespace) -> None:
-    key = read_key(asked.key)
-    result = study_result(key, read_all_ratings(asked.ratings, key))
-    if not result.questions:
-        raise StudyError(f"{', '.join(map(str, asked.ratings))}: nothing is rated yet")
+    result, paths = _read_study(asked.key, asked.ratings)
     print(f"{headline(result)}\n\n{as_text(study_table(result))}\n\n{NOTE}\n")
-    print("\n".join(map(str, write_results(asked.key.parent, result))))
+    print("\n".join(map(str, paths)))
+
+
+def _read_study(key_file: Path, files: Sequence[Path]) -> tuple[StudyResult, tuple[Path, ...]]:
+    """What raters said, and where it is written now. Raises `StudyError` where they said nothing."""
+    key = read_key(key_file)
+    result = study_result(key, read_all_ratings(files, key))
+    if not result.questions:
+        raise StudyError(f"{', '.join(map(str, files))}: nothing is rated yet")
+    return result, write_results(key_file.parent, result)
 
 
 def _compare(asked: argparse.Namespace) -> None:
+    if not asked.studies:
+        raise StudyError("no study is named; make one with human_eval make, and name its folder here (make: STUDIES='…')")
+    for folder in asked.studies if asked.ratings else ():
+        if not (files := sorted(folder.glob(asked.ratings))):
+            raise StudyError(f"{folder} has no {asked.ratings}; put the files that raters exported there")
+        _read_study(folder / KEY, files)
     results = [read_results(folder) for folder in asked.studies]
     if len({of.first for of in results}) > 1 or len({of.second for of in results}) < len(results):
         pairs = ", ".join(f"{of.first} against {of.second}" for of in results)
         raise StudyError(f"compare takes studies of one system against different ones, not {pairs}; make them with --names")
-    paths = write_comparison(asked.out, asked.question, results)
-    print(as_text(comparison_table(asked.question, results)) + "\n")
+    paths = [path for question in asked.questions for path in write_comparison(asked.out, question, results)]
+    print("\n\n".join(as_text(comparison_table(question, results)) for question in asked.questions) + "\n")
     print("\n".join(map(str, paths)))
 
 

@@ -42,7 +42,7 @@ def watch(stage: str, minutes: float, seed: int) -> dict[str, list[float]]:
         place = Path(folder)
         command = [
             sys.executable, "-m", "fires_exp", "+experiment=smoke", *STAGES[stage], "reward=wo_support_skill",
-            "dataset.limit.train=64", "sft.max_steps=null", "sft.epochs=1000000", "grpo.max_steps=null", "grpo.epochs=1000000",
+            "dataset.limit.train=64", "sft.max_steps=null", "sft.epochs=1000", "grpo.max_steps=null", "grpo.epochs=1000",
             "sft.checkpoint_every_steps=20", "grpo.checkpoint_every_steps=20", "trainer.progress=false", "logger=csv",
             f"hydra.run.dir={place / 'run'}", f"paths.artifacts={place / 'artifacts'}", f"seed={seed}",
         ]  # fmt: skip

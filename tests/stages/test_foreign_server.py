@@ -1,4 +1,4 @@
-"""A rival behind a server that is not ours: `transformers serve` on loopback with a tiny random language model."""
+"""A rival and a teacher behind a server that is not ours: `transformers serve` on loopback with a tiny random language model."""
 
 import importlib.util
 import json
@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.errors import StageError
 from fires_exp.policy.embedded import tiny_backbone
 from fires_exp.stages.recipe import run_recipe
 
@@ -39,9 +40,10 @@ def model(tmp_path_factory, cache):
     return folder
 
 
-@pytest.fixture
-def url(model, tmp_path):
+@pytest.fixture(scope="module")
+def url(model, tmp_path_factory):
     """Where the server listens; it is stopped in the end."""
+    tmp_path = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,27 +75,54 @@ def listening(port):
         return False
 
 
+def run(folder, cache, *overrides):
+    register_schema()
+    places = [f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}", "trainer.progress=false"]
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        config = load_config(compose("config", overrides=[*overrides, *places]))
+    run_folder = folder / "run"
+    run_folder.mkdir()
+    write_yaml(config, run_folder / "resolved.yaml")
+    run_recipe(config, run_folder)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.slow
 def test_a_rival_behind_transformers_serve_answers_and_is_scored(url, model, tmp_path, cache):
-    register_schema()
-    overrides = [
+    run(
+        tmp_path, cache,
         "+experiment=gpt_4o_3shot", f"rival.base_url={url}", f"rival.model={model}", "rival.api_key_env=null",
         "rival.max_tokens=8", "rival.shots=1", "rival.retries=0", "frames=none", "metrics=smoke", "epitome=smoke",
         "dataset.limit.test=3",
-        "trainer.progress=false",
-        f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}",
-    ]  # fmt: skip
-    with initialize_config_module("fires_exp.conf", version_base="1.3"):
-        config = load_config(compose("config", overrides=overrides))
-    folder = tmp_path / "run"
-    folder.mkdir()
-    write_yaml(config, folder / "resolved.yaml")
-    run_recipe(config, folder)
-    rows = [json.loads(line) for line in (folder / "predictions" / "rival.jsonl").read_text().splitlines()]
+    )  # fmt: skip
+    rows = lines(tmp_path / "run" / "predictions" / "rival.jsonl")
     assert len(rows) == 3
     assert all(row["completion"] for row in rows)
     assert {row["finish_reason"] for row in rows} <= {"length", "stop"}
     (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-    answers = [json.loads(line) for line in ledger.read_text().splitlines()]
-    assert all(answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in answers)
-    assert "BLEU-2" in {row["name"] for row in json.loads((folder / "metrics.json").read_text())["policies"]["rival"]}
+    assert all(
+        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in lines(ledger)
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "BLEU-2" in {row["name"] for row in metrics["policies"]["rival"]}
+
+
+@pytest.mark.slow
+def test_a_teacher_behind_transformers_serve_is_asked_again_and_what_it_says_is_set_aside(url, model, tmp_path, cache):
+    """A random model writes no thought: each of three instances is asked twice, the second time with the reason."""
+    with pytest.raises(StageError, match=r"not one of 3 thoughts will do; .*set_aside\.jsonl"):
+        run(
+            tmp_path, cache,
+            "recipe=synthesise", "teacher=openai", f"teacher.base_url={url}", f"teacher.model={model}",
+            "teacher.api_key_env=null", "teacher.max_tokens=8", "teacher.attempts=2", "teacher.retries=0", "frames=none",
+            "dataset.limit.train=3",
+        )  # fmt: skip
+    (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+    answers = lines(ledger)
+    assert len(answers) == 6
+    assert all(answer["usage"]["prompt_tokens"] > 500 for answer in answers)  # demonstrations, conversation and response
+    (aside,) = (tmp_path / "artifacts" / "thoughts").glob("*/set_aside.jsonl")
+    assert [len(one["answers"]) for one in lines(aside)] == [2, 2, 2]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fires_exp import __main__ as command_line
-from fires_exp.errors import ConfigError
+from fires_exp.errors import ConfigError, FiresError
 from fires_exp.objective import objective_of
 
 TINY = [
@@ -111,6 +111,26 @@ def test_a_metric_that_cannot_be_raised_is_refused_with_those_that_can(run_folde
 def test_a_run_without_a_table_has_nothing_to_tell(tmp_path):
     with pytest.raises(ConfigError, match=r"^objective=BLEU-2: .* has no table"):
         objective_of(tmp_path, "BLEU-2")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [(None, ""), ("running", ""), ("ScoreError: no scorer", " (ScoreError: no scorer)")],
+    ids=["before it began", "killed", "in words"],
+)
+def test_a_job_that_ends_badly_gives_its_own_reason_and_not_an_earlier_run_s(run_folder, monkeypatch, said, reason):
+    record = run_folder / "run.json"
+    record.write_text(json.dumps({"status": "DataError: of an earlier run"}))
+
+    def job(command, *, check):
+        if said:
+            record.write_text(json.dumps({"status": said}))
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(command_line.subprocess, "run", job)
+    with pytest.raises(FiresError) as failure:
+        command_line._run_in_sweep(None, run_folder)
+    assert str(failure.value) == f"the job in {run_folder} ended with status -9{reason}"
 
 
 def test_an_interrupted_sweep_says_in_one_line_how_to_go_on(monkeypatch, capsys):

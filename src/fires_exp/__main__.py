@@ -27,6 +27,8 @@ from fires_exp.objective import objective_of
 
 USER_ERROR = 2
 INTERRUPTED = 130
+RUN_RECORD = "run.json"
+RUNNING = "running"
 
 register_schema()
 
@@ -60,6 +62,7 @@ def _keep(config: Config, run_folder: Path) -> None:
 
 def _run_in_sweep(config: Config, run_folder: Path) -> float | None:
     sys.stdout.flush()
+    (run_folder / RUN_RECORD).unlink(missing_ok=True)  # of an earlier run, whose reason is not this one's
     status = subprocess.run(_job(run_folder), check=False).returncode
     if status != 0:
         raise FiresError(f"the job in {run_folder} ended with status {status}{_why(run_folder)}")
@@ -68,9 +71,9 @@ def _run_in_sweep(config: Config, run_folder: Path) -> float | None:
 
 def _why(run_folder: Path) -> str:
     """In brackets, as far as the run came to write it down: a launcher may keep elsewhere what the job said."""
-    record = run_folder / "run.json"
+    record = run_folder / RUN_RECORD
     status = json.loads(record.read_text(encoding="utf-8"))["status"] if record.is_file() else ""
-    return f" ({status})" if status else ""
+    return f" ({status})" if status not in ("", RUNNING) else ""  # a killed run had no time to say more
 
 
 def _job(run_folder: Path) -> list[str]:

@@ -84,6 +84,7 @@ tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run 
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
 
 figure3: setup ## which aspects the synthesised thoughts name; SCALE=demo|paper, MORE
+	@[ -n "$(filter demo paper,$(SCALE))" ] || { echo "SCALE=$(SCALE): choose demo or paper"; exit 2; }
 	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesise $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
 	@echo runs/figure3/$(SCALE)/aspect_shares.svg
 
@@ -96,7 +97,7 @@ figure5: setup ## whom raters prefer, over studies: STUDIES='studies/… studies
 	$(COMPARE) --question preference --out runs/human_eval/figure5
 
 table3: setup ## what raters say of thoughts: coherence and usefulness; STUDIES, RATINGS
-	$(COMPARE) --question coherence usefulness --out runs/human_eval/table3
+	$(COMPARE) --question coherence usefulness --paper experiments/table3_thoughts/paper.csv --out runs/human_eval/table3
 
 # the paper's count; OUT is the folder that the page and its key go into
 COUNT ?= 100

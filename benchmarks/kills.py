@@ -86,9 +86,9 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     whole: dict[int, dict[str, Any]] = {}
     for seed in SEEDS:
-        with tempfile.TemporaryDirectory() as folder:
-            finish(Path(folder), seed)
-            whole[seed] = left_behind(Path(folder))
+        with tempfile.TemporaryDirectory() as name:
+            finish(Path(name), seed)
+            whole[seed] = left_behind(Path(name))
     met: collections.Counter[str] = collections.Counter()
     runs = different = 0
     bar = tqdm(total=arguments.kills, desc="kills", unit="kill")

@@ -4,6 +4,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from fires_exp.report.human_eval.agreement import cohens_kappa, krippendorffs_al
 from fires_exp.report.human_eval.files import KEY_FORMAT, Ratings, write_ratings
 from fires_exp.report.human_eval.results import sign_test, study_result, wilson
 from fires_exp.report.human_eval.study import Key, KeyItem
-from fires_exp.report.human_eval.tables import as_markdown, as_text, read_results
+from fires_exp.report.human_eval.tables import as_markdown, as_text, read_printed, read_results
 
 # item 1 to 10; the first system stands on side A of the odd ones
 KEY = Key(
@@ -199,6 +200,24 @@ def test_figure_5_and_table_3_are_one_command_from_the_raters_files(folder, caps
     assert {path.name for path in folder.glob("*.svg")} == {"support.svg", "preference.svg"}
     assert main(["compare", "--question", "support", "--out", str(folder)]) == 2
     assert "no study is named" in capsys.readouterr().err
+
+
+def test_the_paper_s_cells_stand_beside_ours(folder, capsys):
+    thoughts = asdict(KEY) | {"format": KEY_FORMAT, "questions": ["coherence"]}
+    (folder / "key.json").write_text(json.dumps(thoughts))
+    read(folder, write(folder, rater("ann", coherence="wwtt")))
+    paper = Path(__file__).resolve().parents[2] / "experiments" / "table3_thoughts" / "paper.csv"
+    capsys.readouterr()
+    asked = ["compare", str(folder), "--question", "coherence", "--out", str(folder)]
+    assert main([*asked, "--paper", str(paper)]) == 0
+    assert re.search(r"kappa +alpha +paper\n-+\nw/o RL .* 14 / 84 / 2\n", capsys.readouterr().out)
+    assert (folder / "coherence.md").read_text().splitlines()[2].endswith("| 14 / 84 / 2 |")
+    assert read_printed(paper)["usefulness", "wo_flet"] == "23 / 61 / 16"
+    assert main(asked) == 0
+    assert not re.search(r"alpha +paper", capsys.readouterr().out)
+    (folder / "other.csv").write_text("question,row\ncoherence,w/o RL\n")
+    assert main([*asked, "--paper", str(folder / "other.csv")]) == 2
+    assert "other.csv: no table of a paper; its columns are question" in capsys.readouterr().err
 
 
 def test_tables_line_up_and_a_bar_in_a_name_is_no_column():

@@ -21,6 +21,7 @@ from fires_exp.report.human_eval.tables import (
     as_text,
     comparison_table,
     headline,
+    read_printed,
     read_results,
     study_table,
     write_comparison,
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--ratings", metavar="PATTERN", help="first read each study's files of this name, such as 'ratings_*.json'"
     )
+    compare.add_argument("--paper", type=Path, metavar="CSV", help="printed cells to lay beside ours")
     compare.add_argument("--out", type=Path, required=True, help="folder for QUESTION.md and QUESTION.svg")
     return parser
 
@@ -116,8 +118,9 @@ def _compare(asked: argparse.Namespace) -> None:
     if len({of.first for of in results}) > 1 or len({of.second for of in results}) < len(results):
         pairs = ", ".join(f"{of.first} against {of.second}" for of in results)
         raise StudyError(f"compare takes studies of one system against different ones, not {pairs}; make them with --names")
-    paths = [path for question in asked.questions for path in write_comparison(asked.out, question, results)]
-    print("\n\n".join(as_text(comparison_table(question, results)) for question in asked.questions) + "\n")
+    printed = read_printed(asked.paper) if asked.paper else {}
+    paths = [path for question in asked.questions for path in write_comparison(asked.out, question, results, printed)]
+    print("\n\n".join(as_text(comparison_table(question, results, printed)) for question in asked.questions) + "\n")
     print("\n".join(map(str, paths)))
 
 

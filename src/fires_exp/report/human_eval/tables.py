@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +23,8 @@ NOTE = (
 )
 
 Table = Sequence[Sequence[str]]
+# what a paper printed, "win / tie / lose", by question and by the second system, under its row's name or its experiment's
+Printed = Mapping[tuple[str, str], str]
 
 
 def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
@@ -39,14 +42,14 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
     )
 
 
-def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]) -> tuple[Path, ...]:
+def write_comparison(folder: Path, question: str, results: Sequence[StudyResult], printed: Printed) -> tuple[Path, ...]:
     """Several studies' answers to one question: `QUESTION.md` and `QUESTION.svg`."""
     bars = {of.second: outcome_rates(of, question) for of in results}
     title = f"{results[0].first}, {question}"
     return _write(
         folder,
         {
-            f"{question}.md": as_markdown(comparison_table(question, results)) + "\n",
+            f"{question}.md": as_markdown(comparison_table(question, results, printed)) + "\n",
             f"{question}.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
@@ -82,10 +85,29 @@ def study_table(result: StudyResult) -> Table:
     return [HEAD, *((of.question, *_cells(of)) for of in result.questions)]
 
 
-def comparison_table(question: str, results: Sequence[StudyResult]) -> Table:
-    """A line a study, below its head."""
-    head = (f"{results[0].first} against ({question})", *HEAD[1:])
-    return [head, *((of.second, *_cells(_answers(of, question))) for of in results)]
+def comparison_table(question: str, results: Sequence[StudyResult], printed: Printed) -> Table:
+    """A line a study, below its head; the last column is the paper's, where it printed any of them."""
+    head = [f"{results[0].first} against ({question})", *HEAD[1:]]
+    lines = [[of.second, *_cells(_answers(of, question))] for of in results]
+    theirs = [printed.get((question, of.second), "") for of in results]
+    if any(theirs):
+        head.append("paper")
+        for line, cell in zip(lines, theirs, strict=True):
+            line.append(cell or "–")
+    return [head, *lines]
+
+
+def read_printed(path: Path) -> Printed:
+    """Of a csv with the columns question, row, experiment, win, tie, lose. Raises `StudyError`."""
+    found: dict[tuple[str, str], str] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file, strict=True):
+                cell = " / ".join(line[outcome] for outcome in OUTCOMES)
+                found |= {(line["question"], line[name]): cell for name in ("row", "experiment")}
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        raise StudyError(f"{path}: no table of a paper; its columns are question, row, experiment, win, tie, lose") from None
+    return found
 
 
 def as_text(table: Table) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ from fires_exp.errors import ConfigError
 
 SIZE = (160, 120)
 A_SECOND = 10
+
+
+class NotThere:
+    """An import system that has no OpenCV."""
+
+    def find_spec(self, name: str, *rest: object) -> None:
+        if name == "cv2":
+            raise ModuleNotFoundError("No module named 'cv2'", name="cv2")
 
 
 def room(colour: str, lamp: int = 20) -> Image.Image:
@@ -184,10 +193,48 @@ def test_a_damaged_clip_is_a_warning_as_with_any_choice(
     assert "damaged.mp4: cannot be decoded" in caplog.records[0].getMessage()
 
 
+def refused(frames_config: Callable[..., FramesConfig], folder: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        FrameReader(frames_config("salient"), folder, folder)
+    FrameReader(frames_config("uniform"), folder, folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """OpenCV and its detector are loaded anew, before a test and after it."""
+    for loaded in (salience._cv2, salience._face_detector):
+        loaded.cache_clear()
+    yield
+    for loaded in (salience._cv2, salience._face_detector):
+        loaded.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_a_missing_package_is_one_line_before_anything_is_read(
     monkeypatch: pytest.MonkeyPatch, frames_config: Callable[..., FramesConfig], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(salience.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"^frames=salient needs a package .*pip install fires-exp\[salient\]$"):
-        FrameReader(frames_config("salient"), tmp_path, tmp_path)
-    FrameReader(frames_config("uniform"), tmp_path, tmp_path)
+    monkeypatch.setattr(sys, "meta_path", [NotThere(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    said = refused(frames_config, tmp_path)
+    assert said == "frames=salient needs a package that is not installed: pip install fires-exp[salient]"
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_package_that_does_not_load_says_why(
+    monkeypatch: pytest.MonkeyPatch, frames_config: Callable[..., FramesConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    said = refused(frames_config, tmp_path)
+    assert said.startswith("frames=salient: OpenCV does not load (libGL.so.1: cannot open shared object file); install it anew")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_missing_model_of_faces_is_named_by_its_file(
+    monkeypatch: pytest.MonkeyPatch, frames_config: Callable[..., FramesConfig], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(salience, "_cascade", lambda: str(tmp_path / "faces.xml"))
+    assert f"lacks its model of faces, {tmp_path / 'faces.xml'}; install it anew" in refused(frames_config, tmp_path)

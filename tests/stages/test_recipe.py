@@ -133,6 +133,13 @@ def test_generalisation_is_tested_on_the_other_dataset(run, real_data):
     assert table["instances"] == 3
 
 
+def test_another_choice_of_frames_is_another_run_of_the_same_recipe(run):
+    run("recipe=zero_shot", "frames=keyframes", "frames.max_frames=2", name="keyframes")
+    folder = run("recipe=zero_shot", "frames=salient", "frames.max_frames=2")
+    assert ("predictions", False) in stages_of(folder)
+    assert read_json(folder / "metrics.json")["policies"]["zero_shot"][0]["count"] == 3
+
+
 def test_real_mesc_text_goes_the_whole_way(run, real_data):
     folder = run("dataset=mesc", f"dataset.root={real_data / 'mesc'}")
     assert read_json(folder / "metrics.json")["dataset"] == "mesc"

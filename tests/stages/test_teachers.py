@@ -157,6 +157,17 @@ def test_without_video_no_picture_is_sent(start):
     assert isinstance(server.requests[0]["messages"][-1]["content"], str)
 
 
+def test_salient_frames_are_other_pictures_and_no_more_of_them(start):
+    sent = {}
+    for choice in ("keyframes", "salient"):
+        with serving() as server:
+            start(*served(server.url), f"frames={choice}", "frames.max_frames=2", "dataset.limit.train=2", name=choice)
+        shown = [part for body in server.requests for part in body["messages"][-1]["content"] if part["type"] == "image_url"]
+        sent[choice] = {part["image_url"]["url"] for part in shown}
+        assert 2 <= len(shown) <= 4
+    assert sent["salient"] - sent["keyframes"]
+
+
 def test_a_dry_run_counts_and_sends_nothing(start, monkeypatch, capsys):
     monkeypatch.delenv("OPENAI_API_KEY")
     with serving() as server:

@@ -30,8 +30,8 @@ _FRAMES_IN_MEMORY = 8  # of those that are only looked at, at full size
 class FrameReader:
     """Reads frames, scaled down to `max_pixels`, through a cache below `cache_folder`. Can be handed to worker processes.
 
-    Raises `ConfigError` for `frames=salient` without OpenCV. `problems` names each video of which a clip could not be read and
-    says why; it stays empty with `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
+    Raises `ConfigError` for `frames=salient` without a working OpenCV. `problems` names each video of which a clip could not be
+    read and says why; it stays empty with `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
     """
 
     def __init__(self, config: FramesConfig, video_root: Path | None, cache_folder: Path) -> None:

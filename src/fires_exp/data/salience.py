@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ _DETECTION_WIDTH = 320  # of the frame in which faces are looked for: a face of 
 _SMALLEST_FACE = 8  # times a face's height makes up the frame's
 _NEIGHBOURS = 5  # overlapping finds that make a face
 _FLAT = 0.01  # a picture with less contrast is a black one or a fade
+_ANEW = "install it anew: pip install --force-reinstall opencv-python-headless"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -39,9 +40,15 @@ class Look:
 
 
 def check_installed() -> None:
-    """Raises `ConfigError` where OpenCV is missing."""
-    if importlib.util.find_spec("cv2") is None:
-        raise ConfigError("frames=salient needs a package that is not installed: pip install fires-exp[salient]")
+    """Raises `ConfigError` where OpenCV does not load, or where the model of faces that comes with it is missing."""
+    try:
+        faces = _cascade()
+    except ModuleNotFoundError:
+        raise ConfigError("frames=salient needs a package that is not installed: pip install fires-exp[salient]") from None
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"frames=salient: OpenCV does not load ({error}); {_ANEW}") from None
+    if not Path(faces).is_file():
+        raise ConfigError(f"frames=salient: OpenCV lacks its model of faces, {faces}; {_ANEW}")
 
 
 def look_at(frame: Image.Image) -> Look:
@@ -121,5 +128,8 @@ def _cv2() -> Any:
 @functools.cache
 def _face_detector() -> Any:
     """Frontal faces, by the cascade that OpenCV ships."""
-    cv2 = _cv2()
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    return _cv2().CascadeClassifier(_cascade())
+
+
+def _cascade() -> str:
+    return str(_cv2().data.haarcascades) + "haarcascade_frontalface_default.xml"

@@ -54,7 +54,7 @@ def encoder(tiny):
     return PromptEncoder(tiny.processor, FLEXIBLE, max_tokens=1000)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data():
     """The folder with research corpora beside the project, or FIRES_EXP_DATA; the test is skipped where it is absent."""
     folder = Path(os.environ.get("FIRES_EXP_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -10,7 +10,7 @@ import pytest
 from faulty_server import dribble, half_a_body, raw, serving, status
 from making import face
 
-from fires_exp.endpoint.chat import Answer, ChatMessage, Question, Refusal
+from fires_exp.endpoint.chat import NOTHING, Answer, ChatMessage, Question, Refusal, Usage
 from fires_exp.endpoint.client import retry_after
 from fires_exp.endpoint.crowd import Crowd
 from fires_exp.endpoint.ledger import Ledger
@@ -18,6 +18,7 @@ from fires_exp.endpoint.tally import Tally
 from fires_exp.errors import ConfigError, EndpointError
 
 KEY = "sk-very-secret-0123456789"
+USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
 
 
 def questions(count, first=0):
@@ -72,8 +73,14 @@ def test_a_passing_fault_is_tried_again_and_costs_one_more_request(ask, fault):
     assert len(server.requests) == 2
 
 
-def test_a_service_that_dribbles_is_not_waited_for(ask):
-    with serving(echo, [dribble]) as server:
+def silent(handler, body):
+    time.sleep(1.0)
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("slow", [dribble, silent])
+def test_a_service_that_dribbles_or_says_nothing_is_not_waited_for(ask, slow):
+    with serving(echo, [slow]) as server:
         started = time.monotonic()
         assert ask(server, questions(1), timeout_seconds=0.3)["q0"].text == "0"
     assert time.monotonic() - started < 3
@@ -166,11 +173,31 @@ def test_a_question_that_the_service_refuses_is_a_refusal_not_an_error(ask):
     with serving(echo, faults) as server:
         answers = ask(server, questions(4), in_flight=1)
     assert [answers[f"q{place}"] for place in range(3)] == [
-        Refusal(reason="status 400: too long"),
-        Refusal(reason="refused: content filter"),
-        Refusal(reason="refused: I will not."),
+        Refusal(reason="status 400: too long", usage=NOTHING),
+        Refusal(reason="refused: content filter", usage=NOTHING),
+        Refusal(reason="refused: I will not.", usage=NOTHING),
     ]
     assert isinstance(answers["q3"], Answer)
+
+
+def refusing(handler, body):
+    """As services tell it that work on a question and then decline: with what it cost."""
+    facts = {"choices": [{"message": {"content": None, "refusal": "I will not."}}], "usage": USAGE}
+    handler.send(200, json.dumps(facts).encode())
+
+
+def test_a_refusal_that_cost_tokens_counts_as_money_and_is_not_paid_for_again(ask):
+    # an answer and a refusal cost 100 * 1 + 20 * 2 = 140 millionths each
+    priced = {"price_prompt": 1.0, "price_completion": 2.0, "in_flight": 1, "give_up_after": 3}
+    with serving(echo, [refusing, status(400, "too long")]) as server:
+        first = ask(server, questions(3), max_cost=0.001, **priced)
+        assert first["q0"] == Refusal(reason="refused: I will not.", usage=Usage(**USAGE))
+        again = ask(server, questions(3), max_cost=0.001, **priced)
+        assert again["q0"] == first["q0"]
+        assert len(server.requests) == 4  # what was refused unread is free, and is asked again
+        with pytest.raises(EndpointError, match=r"max_cost=0\.0005 is used up: 0\.0004 spent in 3 requests"):
+            ask(server, questions(4), max_cost=0.0005, **priced)
+        assert len(server.requests) == 4
 
 
 def test_the_key_goes_to_the_service_and_nowhere_else(ask, monkeypatch, tmp_path):

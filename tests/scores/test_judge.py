@@ -3,7 +3,7 @@
 import pytest
 from making import make_example
 
-from fires_exp.endpoint.chat import Answer, Refusal, Usage
+from fires_exp.endpoint.chat import NOTHING, Answer, Refusal, Usage
 from fires_exp.errors import EndpointError
 from fires_exp.scores.judge import Comparison, PairwiseJudge, ReferenceJudge
 
@@ -25,7 +25,7 @@ class Model:
             (b,) = (line.removeprefix("B: ") for line in lines if line.startswith("B: "))
             said = self.say(a, b)
             if said is None:
-                yield question, Refusal(reason="status 400: not this")
+                yield question, Refusal(reason="status 400: not this", usage=NOTHING)
                 continue
             usage = Usage(prompt_tokens=1, completion_tokens=1)
             yield (

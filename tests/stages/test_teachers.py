@@ -202,6 +202,8 @@ def test_a_batch_service_s_files_are_written_and_read(start, tmp_path, capsys):
         folder = start(*served(server.url), f"teacher.batch_results={results}")
         assert len(server.requests) == 2
         assert len(lines(folder / "thoughts.jsonl")) == 8
+        with pytest.raises(ConfigError, match=r"teacher\.batch_requests=.*cannot be written \(No such file or directory\)"):
+            start(*served(server.url), f"teacher.batch_requests={tmp_path / 'nowhere' / 'x.jsonl'}")
         results.write_text('{"custom_id": 1}\n')
         with pytest.raises(EndpointError, match=r"results\.jsonl:1: not a result"):
             start(*served(server.url), f"teacher.batch_results={results}", "dataset.limit.train=7")

@@ -1,4 +1,4 @@
-"""Rivals that are trained: whole runs of tiny models, on the sample and on MESC's text."""
+"""Rivals that are trained: whole runs of tiny models on the sample; test_table_1.py has them on MESC's text."""
 
 import json
 
@@ -89,13 +89,6 @@ def test_a_rival_that_learned_its_instances_by_heart_writes_them(start, experime
     assert [row["finish_reason"] for row in rows] == ["stop"] * 3
     assert all(row["well_formed"] and len(row["said"]) == said for row in rows)
     assert sum(row["response"] == row["reference_response"] for row in rows) >= 2
-
-
-@pytest.mark.parametrize("experiment", TRAINED)
-def test_every_rival_goes_the_whole_way_on_real_mesc_text(start, real_data, experiment):
-    folder = start(experiment, "dataset=mesc", f"dataset.root={real_data / 'mesc'}")
-    assert len(lines(folder / "predictions" / "sft.jsonl")) == 3
-    assert json.loads((folder / "metrics.json").read_text())["dataset"] == "mesc"
 
 
 def test_all_of_mesc_has_the_labels_that_rivals_learn(real_data):

@@ -30,7 +30,8 @@ def read_answer(body: bytes, seconds: float) -> Answer | Refusal:
         message = choice["message"]
         finish_reason = str(choice.get("finish_reason") or "stop")
         if finish_reason == "content_filter" or message.get("refusal"):
-            return Refusal(reason=_plain(f"refused: {message.get('refusal') or 'content filter'}"))
+            said = _plain(f"refused: {message.get('refusal') or 'content filter'}")
+            return Refusal(reason=said, usage=read_usage(facts.get("usage") or {}))
         content = message["content"]
         if not isinstance(content, str):
             raise BrokenAnswerError(f"the answer's content is {json.dumps(content)[:_SHOWN]}, not text")

@@ -58,10 +58,18 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The service or the model will not answer this question, however often it is asked."""
+    """The service or the model will not answer this question, however often it is asked. `usage` is what saying so took: nothing
+    where the service did not read it."""
 
     reason: str
+    usage: Usage
 
+    @property
+    def was_paid(self) -> bool:
+        return self.usage != NOTHING
+
+
+NOTHING = Usage(prompt_tokens=0, completion_tokens=0)
 
 # Questions in, each with its answer out, in the order in which answers come; a question that gets none is left out.
 Asker = Callable[[Iterable[Question]], Iterator[tuple[Question, Answer | Refusal]]]

@@ -14,7 +14,7 @@ import httpx2
 
 from fires_exp.config.schema import EndpointConfig
 from fires_exp.endpoint.answers import BrokenAnswerError, in_one_line, read_answer
-from fires_exp.endpoint.chat import Answer, Question, Refusal, most_usage, request_body
+from fires_exp.endpoint.chat import NOTHING, Answer, Question, Refusal, most_usage, request_body
 from fires_exp.endpoint.limits import Budget, Pace
 from fires_exp.errors import ConfigError, EndpointError
 
@@ -69,8 +69,7 @@ class Client:
                         raise NoAnswerError(str(problem)) from None
                     self._wait(problem, tried)
                 else:
-                    if isinstance(answer, Answer):
-                        self._budget.spend(answer.usage)
+                    self._budget.spend(answer.usage)
                     return answer
             raise AssertionError
         finally:
@@ -106,7 +105,7 @@ class Client:
         if status in TRY_AGAIN and "insufficient_quota" not in content.decode("utf-8", "replace"):
             raise _TryAgainError(f"status {status}: {said}", paid=False, wait_seconds=retry_after(headers.get("retry-after")))
         if status in NOT_THIS_QUESTION:
-            return Refusal(reason=f"status {status}: {said}")
+            return Refusal(reason=f"status {status}: {said}", usage=NOTHING)
         raise EndpointError(f"{self._url} answers {self._config.model} with status {status}: {said}")
 
     def _post(self, body: Mapping[str, object], deadline: float) -> tuple[int, Mapping[str, str], bytes]:

@@ -89,7 +89,7 @@ class Crowd:
 
     def _ask_and_keep(self, client: Client, key: str, question: Question) -> Answer | Refusal:
         answer = client.ask(question)
-        if isinstance(answer, Answer):
+        if isinstance(answer, Answer) or answer.was_paid:
             self._ledger.add(key, question.id, answer)
             self._tally.add(key)
         return answer

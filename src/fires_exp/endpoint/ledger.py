@@ -1,7 +1,8 @@
-"""Every answer that was ever paid for, on disk: one JSON line an answer, written as it comes, found again by its question.
+"""Every answer and refusal that was ever paid for, on disk: one JSON line each, written as it comes, found again by its question.
 
 {"key": "…", "question": "mesc-0-1", "text": "…", "reasoning": "", "finish_reason": "stop", "model": "gpt-4o-2024-11-20",
  "usage": {"prompt_tokens": 900, "completion_tokens": 80}, "seconds": 2.1, "created": "2026-01-31T12:00:00+00:00"}
+{"key": "…", "question": "mesc-0-2", "reason": "refused: content filter", "usage": {"prompt_tokens": 900, "completion_tokens": 0}}
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fires_exp.endpoint.answers import read_usage
-from fires_exp.endpoint.chat import Answer
+from fires_exp.endpoint.chat import Answer, Refusal
 from fires_exp.errors import EndpointError
 from fires_exp.foreign import parse_json
 
@@ -34,10 +35,10 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._answers)
 
-    def find(self, key: str) -> Answer | None:
+    def find(self, key: str) -> Answer | Refusal | None:
         return self._answers.get(key)
 
-    def add(self, key: str, question_id: str, answer: Answer) -> None:
+    def add(self, key: str, question_id: str, answer: Answer | Refusal) -> None:
         """The answer is on disk when this returns."""
         line = json.dumps({"key": key, "question": question_id, **asdict(answer)}, ensure_ascii=False) + "\n"
         with self._lock, self._between_processes:
@@ -46,7 +47,7 @@ class Ledger:
             self._answers[key] = answer
 
 
-def _read(path: Path) -> dict[str, Answer]:
+def _read(path: Path) -> dict[str, Answer | Refusal]:
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -54,12 +55,15 @@ def _read(path: Path) -> dict[str, Answer]:
     if rest:
         with path.open("rb+") as file:
             file.truncate(path.read_bytes().rfind(b"\n") + 1)
-    answers = {}
+    answers: dict[str, Answer | Refusal] = {}
     for number, line in enumerate(whole.split("\n") if whole else (), start=1):
         try:
             row = parse_json(line)
             key, usage = str(row.pop("key")), read_usage(row.pop("usage"))
             del row["question"]
+            if "reason" in row:
+                answers[key] = Refusal(reason=str(row["reason"]), usage=usage)
+                continue
             seconds = float(row.pop("seconds"))
             answers[key] = Answer(**{name: str(value) for name, value in row.items()}, usage=usage, seconds=seconds)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

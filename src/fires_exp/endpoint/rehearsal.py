@@ -58,7 +58,7 @@ class Estimate:
             f"{self.requests} requests to {config.model} at {config.base_url} ({answered} answers are there already)",
             f"{self.prompt_tokens} prompt tokens, about, of which {self.frames} frames take {self.frames * config.frame_tokens}",
             f"{self.completion_tokens} answer tokens at most",
-            f"{self.cost:.2f} at most, by {config.GROUP}.price_prompt and {config.GROUP}.price_completion"
+            f"{self.cost:.2f} at most if none is asked again, by {config.GROUP}.price_prompt and {config.GROUP}.price_completion"
             if priced
             else f"cost unknown: write {config.GROUP}.price_prompt and {config.GROUP}.price_completion",
         ]
@@ -90,7 +90,7 @@ def read_batch_results(path: Path, ledger: Ledger) -> int:
                 raise EndpointError(
                     f"{path}:{number}: not a result of a batch service: {said}; mend or delete the line"
                 ) from None
-            if isinstance(answer, Answer):
+            if isinstance(answer, Answer) or answer.was_paid:
                 ledger.add(key, "", answer)
                 count += 1
     return count

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TextIO
 
 from fires_exp.config.schema import BackboneConfig, EndpointConfig, SamplingConfig
 from fires_exp.data.records import SupportExample
@@ -18,6 +19,7 @@ from fires_exp.endpoint.crowd import Crowd, ledger_path
 from fires_exp.endpoint.ledger import Ledger
 from fires_exp.endpoint.rehearsal import Estimate, Rehearsal, batch_line, read_batch_results
 from fires_exp.endpoint.tally import Tally
+from fires_exp.errors import ConfigError
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
@@ -48,7 +50,7 @@ def rehearse(work: Workspace, config: EndpointConfig, run: Callable[[Asker], obj
         return f"dry run, nothing was sent:\n{estimate.in_words(rehearsal.answered)}"
     path = Path(config.batch_requests)
     count = 0
-    with path.open("w", encoding="utf-8") as file:
+    with _new(path, config) as file:
 
         def note(key: str, question: Question) -> None:
             nonlocal count
@@ -57,6 +59,15 @@ def rehearse(work: Workspace, config: EndpointConfig, run: Callable[[Asker], obj
 
         run(Rehearsal(config, ledger, note).ask)
     return f"{count} requests are in {path}, nothing was sent; read the answers with {config.GROUP}.batch_results=<results file>"
+
+
+def _new(path: Path, config: EndpointConfig) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{config.GROUP}.batch_requests={path}: cannot be written ({error.strerror}); name a file in a folder that is there"
+        ) from None
 
 
 def _ledger(work: Workspace, config: EndpointConfig) -> Ledger:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import Answer, Asker, ChatMessage, Question, Refusal, Usage
+from fires_exp.endpoint.chat import NOTHING, Answer, Asker, ChatMessage, Question, Refusal, Usage
 from fires_exp.thinking.annotations import TEACHER, annotate, rules_hash
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.bank import BankedThought
 from fires_exp.thinking.teacher_answer import AnswerError
 from fires_exp.thinking.thought import Thought
-
-NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +50,7 @@ def synthesise(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterat
             prompt_hash=rules_hash(),
             created=now,
             seconds=0.0,
-            usage=NO_USAGE,
+            usage=NOTHING,
             thought=annotate(example, plan),
         )
 

@@ -46,6 +46,7 @@ def make_sft(work: Workspace, thoughts: Artefact | None) -> Artefact:
             "modules/batches.py",
             "modules/ranks.py",
             "modules/training.py",
+            "modules/likelihood.py",
             "modules/sft.py",
             "stages/sft.py",
             "stages/fit.py",

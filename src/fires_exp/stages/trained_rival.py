@@ -25,6 +25,7 @@ TRAINING_CODE = (
     "modules/batches.py",
     "modules/ranks.py",
     "modules/training.py",
+    "modules/likelihood.py",
     "modules/sft.py",
     "modules/seq2seq.py",
     "stages/fit.py",

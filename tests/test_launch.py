@@ -20,6 +20,7 @@ TRAINER = TrainerConfig(
     time_limit=None,
     load_ahead=1,
     keep_checkpoints=2,
+    refuse_too_big=True,
     deterministic=True,
     progress=False,
 )

@@ -226,7 +226,7 @@ def test_no_more_requests_than_the_budget_are_sent_however_often_it_is_started(a
     with serving(echo) as server:
         for _ in range(2):
             with pytest.raises(EndpointError, match=r"teacher\.max_requests=7 requests are used up; the same command"):
-                ask(server, questions(20), max_requests=7)
+                ask(server, questions(20), max_requests=7, timeout_seconds=60.0)
         assert len(server.requests) == 7
         assert len(ask(server, questions(20))) == 20
     assert len(server.requests) == 20

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from fires_exp.policy.few_rows import product_of, product_of_head
+from fires_exp.policy.few_rows import gated_product_of, product_of, product_of_head
 from fires_exp.policy.group_pass import GroupLayout
 from fires_exp.policy.language import Attend, LanguageLayer, LanguageModel
 from fires_exp.policy.policy import Policy
@@ -123,9 +123,10 @@ class DecodeLayer:
         self.epsilon = layer.epsilon
         self.attention_norm = layer.attention_norm.to(dtype)
         self.mlp_norm = layer.mlp_norm.to(dtype)
-        self.query_key_value, self.out, self.gate_up, self.down = (
-            product_of(one.weights, rows) for one in (layer.query_key_value, layer.out, layer.gate_up, layer.down)
+        self.query_key_value, self.out, self.down = (
+            product_of(one.weights, rows) for one in (layer.query_key_value, layer.out, layer.down)
         )
+        self.gated = gated_product_of(layer.gate_up.weights, rows)
 
     def __call__(
         self, states_BK: Tensor, rotation: tuple[Tensor, Tensor], memory: Memory, beyond_PT: Tensor | None, seats: Seats
@@ -134,10 +135,9 @@ class DecodeLayer:
         normed_BK = F.rms_norm(states_BK, self.attention_norm.shape, self.attention_norm, self.epsilon)
         heads_BXD = self.query_key_value(normed_BK).view(len(states_BK), -1, self.width)
         mixed_BK = self._attend(heads_BXD, rotation, memory, beyond_PT, seats)
-        states_BK = self.out(mixed_BK).add_(states_BK)
+        states_BK = self.out.added_to(states_BK, mixed_BK)
         normed_BK = F.rms_norm(states_BK, self.mlp_norm.shape, self.mlp_norm, self.epsilon)
-        gate_BI, up_BI = self.gate_up(normed_BK).chunk(2, dim=-1)
-        return self.down(F.silu(gate_BI).mul_(up_BI)).add_(states_BK)
+        return self.down.added_to(states_BK, self.gated(normed_BK))
 
     def _attend(
         self, heads_BXD: Tensor, rotation: tuple[Tensor, Tensor], memory: Memory, beyond_PT: Tensor | None, seats: Seats

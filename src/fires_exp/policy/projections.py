@@ -58,6 +58,14 @@ class AdaptedWeight:
             return self.weight
         return torch.addmm(self.weight, self.lora_b.to(self.weight.dtype), self.lora_a.to(self.weight.dtype), alpha=self.scale)
 
+    def fold_into(self, folded_NK: Tensor) -> None:
+        """Write what `folded` gives, without gradients."""
+        if self.lora_a is None or self.lora_b is None:
+            folded_NK.copy_(self.weight)
+            return
+        pair = self.lora_b.to(self.weight.dtype), self.lora_a.to(self.weight.dtype)
+        torch.addmm(self.weight, *pair, alpha=self.scale, out=folded_NK)
+
 
 class Projections:
     """Layers over the same states [T, K]; called, it gives one [T, N_i] a layer."""

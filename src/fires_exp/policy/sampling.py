@@ -7,11 +7,13 @@ stand in the batch, on which device they are, or on what was sampled before: (se
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from fires_exp.config.schema import SamplingConfig
 from fires_exp.policy.completions import Completion, completion_of
@@ -122,10 +124,7 @@ def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
     set's total, tokens ordered by falling probability (by id where `top_p` is 1).
     """
     if top_p == 1.0:
-        # everything is in the set: no need to sort a vocabulary, tokens stay in the order of their ids
-        cumulated_BV = logprobs_BV.double().exp().cumsum(dim=-1)
-        ids_B = torch.searchsorted(cumulated_BV, (uniform_B.double() * cumulated_BV[:, -1])[:, None], right=True).squeeze(-1)
-        return ids_B.clamp_max(logprobs_BV.shape[-1] - 1)
+        return _draw(logprobs_BV.exp(), uniform_B.double())  # everything is in the set: no need to sort a vocabulary
     probs_BV, order_BV = logprobs_BV.double().exp().sort(dim=-1, descending=True, stable=True)
     cumulated_BV = probs_BV.cumsum(dim=-1)
     # a token is in the set if those before it have not reached top_p yet; the first always is
@@ -133,3 +132,24 @@ def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
     total_B = cumulated_BV.gather(-1, (size_B - 1)[:, None]).squeeze(-1)
     place_B = torch.searchsorted(cumulated_BV, (uniform_B.double() * total_B)[:, None], right=True).squeeze(-1)
     return order_BV.gather(-1, torch.minimum(place_B, size_B - 1)[:, None]).squeeze(-1)
+
+
+def _draw(probs_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """The inverse-CDF draw over tokens in the order of their ids. The cumulated probability is looked up among blocks of tokens,
+    then inside one: nobody needs a sum up to each of a whole vocabulary."""
+    tokens = probs_BV.shape[-1]
+    width = math.isqrt(tokens) + 1
+    probs_BNW = F.pad(probs_BV, (0, width * width - tokens)).view(-1, width, width)
+    upto_BN = probs_BNW.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    sought_B1 = (uniform_B * upto_BN[:, -1])[:, None]
+    block_B1 = _first_beyond(upto_BN, sought_B1)
+    before_B1 = F.pad(upto_BN, (1, 0)).gather(-1, block_B1)
+    inside_BW = probs_BNW.gather(1, block_B1[..., None].expand(-1, 1, width)).squeeze(1).double().cumsum(dim=-1)
+    return (block_B1 * width + _first_beyond(inside_BW, sought_B1 - before_B1)).squeeze(-1)
+
+
+def _first_beyond(rising_BN: Tensor, sought_B1: Tensor) -> Tensor:
+    """The first place [B, 1] whose number is greater. Sums in another order differ in their last bits, and the last place of all
+    may be one that has no probability: what is sought stays below the largest number."""
+    largest_B1 = rising_BN[:, -1:]
+    return torch.searchsorted(rising_BN, torch.minimum(sought_B1, largest_B1.nextafter(torch.zeros_like(largest_B1))), right=True)

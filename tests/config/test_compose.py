@@ -35,7 +35,9 @@ def overrides_for(group, name):
         chosen.append("adapter=somewhere")
     if (group, name) == ("recipe", "rival"):
         chosen.append("rival=gpt_4o")
-    if group == "trained_rival":
+    if (group, name) == ("recipe", "train_rival"):
+        chosen += ["trained_rival=smes", "aspects=no_thought"]
+    if group == "trained_rival" and name != "none":
         chosen += ["recipe=train_rival", "aspects=no_thought"]
     if name == "emotyda_esc" and group == "experiment":
         chosen.append("test_dataset.root=somewhere")
@@ -70,6 +72,14 @@ def test_an_option_that_extends_another_changes_each_leaf_that_it_writes(leaves,
 
     for key in written(text, "teacher." if group == "endpoint" else f"{group}."):
         assert ours[key] != theirs[key], f"{key} restates what {parent} says"
+
+
+def test_a_sweep_s_folders_are_not_named_by_addresses_and_files(leaves):
+    import yaml
+
+    left_out = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]["job"]["config"]["override_dirname"]["exclude_keys"]
+    with_slashes = {key for key in leaves() if key.rpartition(".")[2] in ("root", "base_url", "batch_requests", "batch_results")}
+    assert {"teacher.base_url", "rival.base_url", "reward.judge.base_url"} <= with_slashes <= set(left_out)
 
 
 def test_a_resolved_tree_reads_back_as_it_was(composed, tmp_path):

@@ -14,7 +14,12 @@ from fires_exp.config import schema
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.errors import ConfigError
 
-# (key, impossible value, what the line says). A class that stands in several places is tried in one of them.
+TOGETHER = "together"
+NO_THOUGHT = {"aspects.name": "no_thought", "aspects.plan": "none", "aspects.aspects": []}
+SERVICE = {"teacher.name": "openai", "teacher.base_url": "http://127.0.0.1:9/v1", "teacher.model": "stub"}
+
+# (key, impossible value, what the line says). A class that stands in several places is tried in one of them. Values that are
+# impossible only beside each other stand by their keys under TOGETHER.
 IMPOSSIBLE = [
     ("dataset.limit.train", 0, "dataset.limit.train=0"),
     ("dataset.limit.val", -1, "dataset.limit.val=-1"),
@@ -154,6 +159,17 @@ IMPOSSIBLE = [
     ("chat.port", 65536, "chat.port=65536"),
     ("chat.max_video_megabytes", 0, "chat.max_video_megabytes=0"),
     ("recipe.stages", ["bake"], "recipe.stages=bake"),
+    ("recipe.name", "train_rival", "recipe=train_rival needs trained_rival=<smes, smes_qwen"),
+    (
+        TOGETHER,
+        NO_THOUGHT | {"recipe.name": "synthesise", "recipe.stages": ["synthesise"], "recipe.policies": []},
+        "recipe=synthesise with aspects=no_thought: there is no thought to write",
+    ),
+    (
+        TOGETHER,
+        NO_THOUGHT | SERVICE | {"teacher.dry_run": True},
+        "not with recipe=sft_then_grpo and aspects=no_thought",
+    ),
     ("recipe.stages", ["sft", "synthesise"], "each stage once, in the order"),
     ("recipe.stages", ["sft", "sft"], "each stage once, in the order"),
     ("recipe.stages", ["synthesise", "sft", "grpo"], "evaluate and policies go together"),
@@ -201,15 +217,16 @@ def default_tree():
 
 @pytest.fixture
 def refusal(default_tree):
-    """What `load_config` says about the default run with one value put in."""
+    """What `load_config` says about the default run with one value put in, or those that go together."""
 
     def load(key, value):
         tree = copy.deepcopy(default_tree)
-        *path, leaf = key.split(".")
-        node = tree
-        for part in path:
-            node = node[part]
-        node[leaf] = value
+        for place, put_in in value.items() if key == TOGETHER else [(key, value)]:
+            *path, leaf = place.split(".")
+            node = tree
+            for part in path:
+                node = node[part]
+            node[leaf] = put_in
         with pytest.raises(ConfigError) as caught:
             load_config(tree)
         return str(caught.value)

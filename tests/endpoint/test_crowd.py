@@ -156,6 +156,25 @@ def test_what_would_fail_for_every_question_stops_at_once(ask, code):
     assert len(server.requests) <= 2
 
 
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (401, r"is the key the one of this service\? teacher\.api_key_env=null"),
+        (403, r"is the key the one of this service\? teacher\.api_key_env=null"),
+        (404, r"check teacher\.model, and teacher\.base_url up to and without /chat/completions"),
+    ],
+)
+def test_a_wrong_key_model_or_address_is_named_by_its_configuration_key(ask, code, remedy):
+    with serving(echo, [status(code, "not for you")]) as server, pytest.raises(EndpointError, match=f"not for you; {remedy}$"):
+        ask(server, questions(1))
+
+
+def test_what_is_tried_again_is_told_at_once_and_once(ask, caplog):
+    with serving(echo, [status(500, "kaputt")] * 3) as server:
+        ask(server, questions(4), in_flight=1)
+    assert caplog.messages == ["q0: status 500: kaputt; what fails so is tried again, up to 3 times"]
+
+
 def test_a_used_up_account_is_not_asked_again(ask):
     gone = json.dumps({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}).encode()
     with (
@@ -243,6 +262,18 @@ def test_money_is_never_overspent(ask):
     with serving(echo) as server, pytest.raises(EndpointError, match=r"max_cost=0\.001 is used up: 0\.00\d+ spent"):
         ask(server, questions(50), max_cost=0.001, price_prompt=1.0, price_completion=2.0, in_flight=1)
     assert len(server.requests) == 7  # 7 * 140 = 980
+
+
+def test_a_budget_that_questions_under_way_hold_is_waited_for(ask):
+    # an answer costs 20 * 2 = 40 millionths, and may cost 50 * 2 = 100: of 250, two may be under way at a time, and after four
+    # (160) there is no room for a fifth
+    priced = {"price_prompt": 0.0, "price_completion": 2.0, "in_flight": 4}
+    with serving(echo, delay=0.05) as server:
+        assert len(ask(server, questions(4), max_cost=0.00025, **priced)) == 4
+        assert server.most_busy == 2
+        with pytest.raises(EndpointError, match=r"max_cost=0\.00025 is used up: 0\.0002 spent in 4 requests"):
+            ask(server, questions(8), max_cost=0.00025, **priced)
+    assert len(server.requests) == 4
 
 
 def test_a_stage_that_goes_on_with_other_questions_has_spent_what_it_had(ask, tmp_path):

@@ -12,7 +12,7 @@ from faulty_server import completion, half_a_body, raw, serving, status
 from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
-from fires_exp.errors import ConfigError
+from fires_exp.errors import ConfigError, EndpointError
 from fires_exp.stages.recipe import run_recipe
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -128,6 +128,17 @@ def test_a_refusal_is_an_empty_answer_and_is_scored(start):
     assert [row["response"] for row in rows[1:]] == ["I hear you."] * 3
 
 
+def test_a_service_that_refuses_everything_is_an_error_not_a_row_of_zeros_and_is_asked_again(start, tmp_path):
+    unknown = status(400, "Unsupported parameter: 'max_tokens'")
+    with serving(lambda body: "I hear you.", [unknown] * 4) as server:
+        with pytest.raises(
+            EndpointError, match=r"gpt-4o-\S+ refuses all 4 instances, the last: status 400: Unsupported parameter"
+        ):
+            start("gpt_4o_0shot", *served(server.url))
+        assert not (tmp_path / "run" / "metrics.json").exists()
+        assert [row["response"] for row in predictions(start("gpt_4o_0shot", *served(server.url)))] == ["I hear you."] * 4
+
+
 def test_faults_change_nothing_and_a_second_run_asks_nothing(start):
     with serving(lambda body: "I hear you.", [status(500), half_a_body, raw(b"<html>")]) as server:
         first = start("gpt_4o_0shot", *served(server.url))
@@ -145,9 +156,27 @@ def test_a_dry_run_counts_the_rival_s_requests_and_sends_nothing(start, capsys):
     assert not (folder / "metrics.json").exists()
 
 
-def test_too_few_train_instances_for_the_examples_are_named(start):
+def test_too_few_train_instances_for_the_examples_are_named_before_anything_is_made(start, tmp_path):
     with serving() as server, pytest.raises(ConfigError, match=r"rival\.shots=3, but the train split has 2 instances"):
         start("gpt_4o_3shot", *served(server.url), "dataset.limit.train=2")
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_teacher_of_worked_examples_without_a_key_or_its_file_stops_the_run_before_anything_is_made(
+    start, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with serving(lambda body: THINKING) as server:
+        with pytest.raises(ConfigError, match=r"export OPENAI_API_KEY=<key>"):
+            start("gpt_4o_3shot_flexible", *served(server.url), "teacher=openai")
+        with pytest.raises(ConfigError, match=r"rival\.batch_results=gone\.jsonl: no such file"):
+            start("gpt_4o_3shot_flexible", *served(server.url), "rival.batch_results=gone.jsonl")
+        with pytest.raises(ConfigError, match=r"not with recipe=rival and aspects=flexible"):
+            start("gpt_4o_3shot_flexible", *served(server.url), "teacher=openai", "teacher.dry_run=true")
+        assert server.requests == []
+        assert not (tmp_path / "artifacts").exists()
+        start("gpt_4o_3shot", *served(server.url), "teacher=openai")  # whose examples do not think
+    assert len(server.requests) == 4
 
 
 def command(folder, cache, url, name):

@@ -786,6 +786,20 @@ class Config:
             f"rival.dry_run and rival.batch_requests go with recipe=rival, not with recipe={self.recipe.name}",
         )
         rival, recipe = self.trained_rival.name, self.recipe
+        thinks = self.aspects.plan != "none"
+        _check(
+            recipe.stages != ["synthesise"] or thinks,
+            f"recipe={recipe.name} with aspects={self.aspects.name}: there is no thought to write; choose another aspects=",
+        )
+        _check(
+            self.teacher.sends or (thinks and bool({"synthesise", "sft"} & set(recipe.stages))),
+            "teacher.dry_run and teacher.batch_requests go with a recipe that wants thoughts to learn from, such as "
+            f"recipe=synthesise, not with recipe={recipe.name} and aspects={self.aspects.name}",
+        )
+        _check(
+            recipe.name != "train_rival" or rival != "none",
+            "recipe=train_rival needs trained_rival=<smes, smes_qwen, blenderbot_joint or bbmhr>",
+        )
         _check(
             rival == "none"
             or (

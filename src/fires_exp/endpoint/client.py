@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -17,6 +18,8 @@ from fires_exp.endpoint.answers import BrokenAnswerError, in_one_line, read_answ
 from fires_exp.endpoint.chat import NOTHING, Answer, Question, Refusal, most_usage, request_body
 from fires_exp.endpoint.limits import Budget, Pace
 from fires_exp.errors import ConfigError, EndpointError
+
+log = logging.getLogger("fires_exp.endpoint")
 
 TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 NOT_THIS_QUESTION = {400, 413, 415, 422}
@@ -43,6 +46,7 @@ class Client:
         self._config = config
         self._budget = budget
         self._pace = Pace(config.requests_per_minute, stop)
+        self._told = threading.Lock()  # taken once
         self._key = api_key(config)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx2.Client(headers=headers, timeout=config.timeout_seconds, limits=httpx2.Limits())
@@ -67,6 +71,7 @@ class Client:
                         self._budget.spend(most)
                     if tried == self._config.retries:
                         raise NoAnswerError(str(problem)) from None
+                    self._tell(question, problem)
                     self._wait(problem, tried)
                 else:
                     self._budget.spend(answer.usage)
@@ -74,6 +79,11 @@ class Client:
             raise AssertionError
         finally:
             self._budget.release(most)
+
+    def _tell(self, question: Question, problem: _TryAgainError) -> None:
+        """The first time that something is tried again: with a wrong address all tries together take a minute of silence."""
+        if self._told.acquire(blocking=False):
+            log.warning("%s: %s; what fails so is tried again, up to %d times", question.id, problem, self._config.retries)
 
     def _wait(self, problem: _TryAgainError, tried: int) -> None:
         most = self._config.max_wait_seconds
@@ -106,7 +116,7 @@ class Client:
             raise _TryAgainError(f"status {status}: {said}", paid=False, wait_seconds=retry_after(headers.get("retry-after")))
         if status in NOT_THIS_QUESTION:
             return Refusal(reason=f"status {status}: {said}", usage=NOTHING)
-        raise EndpointError(f"{self._url} answers {self._config.model} with status {status}: {said}")
+        raise EndpointError(f"{self._url} answers {self._config.model} with status {status}: {said}{self._remedy(status)}")
 
     def _post(self, body: Mapping[str, object], deadline: float) -> tuple[int, Mapping[str, str], bytes]:
         """The library's time-out starts anew with every byte; a service that dribbles must not hold a run up."""
@@ -117,6 +127,14 @@ class Client:
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("too slow", request=response.request)
             return response.status_code, response.headers, content
+
+    def _remedy(self, status: int) -> str:
+        group = self._config.GROUP
+        if status in (401, 403):
+            return f"; is the key the one of this service? {group}.api_key_env={self._config.api_key_env or 'null'}"
+        if status in (404, 405):
+            return f"; check {group}.model, and {group}.base_url up to and without /chat/completions"
+        return ""
 
     def _safe(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text

@@ -47,25 +47,32 @@ class Budget:
 
     def __init__(self, config: EndpointConfig) -> None:
         self._config = config
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._held = 0.0
+        self._under_way = 0
         self.requests = 0
         self.cost = 0.0
 
     def hold(self, most: Usage) -> None:
-        """Set aside what a question may cost. Raises `EndpointError` where that could go over the budget."""
+        """Set aside what a question may cost. What is set aside is mostly more than what is spent in the end, so where it is the
+        rest of the budget, wait for questions under way. Raises `EndpointError` where none is and the next could go over."""
         price, limit = self.price(most), self._config.max_cost
         with self._lock:
+            while limit is not None and self._under_way and self.cost + self._held + price > limit >= self.cost + price:
+                self._lock.wait()
             if limit is not None and self.cost + self._held + price > limit:
                 raise EndpointError(
                     f"{self._config.GROUP}.max_cost={limit} is used up: {self.cost:.4f} spent in {self.requests} requests, and "
                     f"the next may cost {price:.4f}; the same command with a larger budget goes on"
                 )
             self._held += price
+            self._under_way += 1
 
     def release(self, most: Usage) -> None:
         with self._lock:
-            self._held -= self.price(most)
+            self._under_way -= 1
+            self._held = self._held - self.price(most) if self._under_way else 0.0
+            self._lock.notify_all()
 
     def send(self) -> None:
         """Count a request. Raises `EndpointError` where there may be no more."""

@@ -35,9 +35,13 @@ def service(work: Workspace, config: EndpointConfig, tally: Tally) -> Asker:
 
 
 def check_service(config: EndpointConfig) -> None:
-    """Raises `ConfigError` before anything is made where the key is missing."""
+    """Raises `ConfigError` before anything is made where the key or the file of a batch service's answers is missing."""
     if config.sends:
         api_key(config)
+    if config.batch_results is not None and not Path(config.batch_results).is_file():
+        raise ConfigError(
+            f"{config.GROUP}.batch_results={config.batch_results}: no such file; write the results file of a batch service"
+        )
 
 
 def rehearse(work: Workspace, config: EndpointConfig, run: Callable[[Asker], object]) -> str:

@@ -47,7 +47,7 @@ from fires_exp.stages.score import score
 from fires_exp.stages.sft import CANARY, make_sft
 from fires_exp.stages.synthesise import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.stages.train_epitome import NamedScorer, copy_pictures, make_scorer, needs_scorer, skill_report, support_scorer
-from fires_exp.stages.trained_rival import make_trained_rival, predict_trained_rival
+from fires_exp.stages.trained_rival import check_trained_rival, make_trained_rival, predict_trained_rival
 from fires_exp.stages.use import use_model
 from fires_exp.stages.workspace import Workspace
 from fires_exp.thinking.bank import read_bank
@@ -69,7 +69,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
         record = RunRecord.start(run_folder, config)
         try:
             with exhaustion_told(config, ""):
-                _check_before_start(config)
+                _check_before_start(work)
                 _tell_what_it_takes(work, record)
                 _run(work, run_folder)
         except BaseException as error:
@@ -92,14 +92,19 @@ def _clear(run_folder: Path) -> None:
         shutil.rmtree(run_folder / name, ignore_errors=True)
 
 
-def _check_before_start(config: Config) -> None:
+def _check_before_start(work: Workspace) -> None:
     """What would stop the run later stops it now."""
-    if config.teacher.name == "openai" and {"synthesise", "sft"} & set(config.recipe.stages):
+    config = work.config
+    shots = draw_shots(work) if RIVAL in config.recipe.policies else ()
+    thoughts = bool({"synthesise", "sft"} & set(config.recipe.stages)) or (bool(shots) and not config.rival.dry_run)
+    if config.teacher.name == "openai" and work.plan.thinks and thoughts:
         check_service(config.teacher)
     if RIVAL in config.recipe.policies:
         check_service(config.rival)
     if "grpo" in config.recipe.stages and config.reward.judge_weight > 0:
         check_service(config.reward.judge)
+    if config.trained_rival.name != "none":
+        check_trained_rival(work)
 
 
 def _tell_what_it_takes(work: Workspace, record: RunRecord) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
+from fires_exp.config.schema import RivalConfig
 from fires_exp.data.frames import FrameReader
 from fires_exp.data.read import Dataset
 from fires_exp.data.records import SupportExample
 from fires_exp.endpoint.chat import Answer, Asker, Question, Refusal, asked_of
 from fires_exp.endpoint.tally import Tally
-from fires_exp.errors import ConfigError, StageError
+from fires_exp.errors import ConfigError, EndpointError, StageError
 from fires_exp.prompts.rival import Shot, rival_messages
 from fires_exp.prompts.templates import system_prompt
 from fires_exp.stages.artefact import Artefact, code_hash, write_atomically
@@ -31,7 +32,8 @@ REFUSED = "refused"
 
 
 def make_rival_predictions(work: Workspace) -> Artefact:
-    """What the service answers to the test instances. A killed run goes on: answers are kept as they come."""
+    """What the service answers to the test instances. A killed run goes on: answers are kept as they come. Raises `EndpointError`
+    where the service refuses every single one, as it does with a setting that it does not know."""
     config, examples, drawn = work.config.rival, work.test_examples, draw_shots(work)
     thoughts = thoughts_for(work, drawn) if drawn and work.plan.thinks else None
     depends_on = {
@@ -53,6 +55,7 @@ def make_rival_predictions(work: Workspace) -> Artefact:
             for question, answer in service(work, config, Tally(None))(_questions(work, shots)):
                 answers[question.id] = answer
                 bar.update()
+        _check_answered(config, answers)
         rows = [_row(work, example, answers[example.id]) for example in examples]
         write_atomically(folder / PREDICTIONS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -113,6 +116,15 @@ def _shots(work: Workspace, drawn: Sequence[SupportExample], thoughts: Sequence[
 
 def _frames(work: Workspace, dataset: Dataset) -> FrameReader:
     return FrameReader(work.config.frames, dataset.video_root, work.cache / "frames")
+
+
+def _check_answered(config: RivalConfig, answers: Mapping[str, Answer | Refusal]) -> None:
+    refusals = [answer for answer in answers.values() if isinstance(answer, Refusal)]
+    if refusals and len(refusals) == len(answers):
+        raise EndpointError(
+            f"{config.model} refuses all {len(refusals)} instances, the last: {refusals[-1].reason}; mend what it names in "
+            f"{config.GROUP}.…, or in frames= for a model that reads no pictures"
+        )
 
 
 def _row(work: Workspace, example: SupportExample, answer: Answer | Refusal) -> dict[str, object]:

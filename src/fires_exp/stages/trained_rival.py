@@ -33,15 +33,19 @@ TRAINING_CODE = (
 )
 
 
+def check_trained_rival(work: Workspace) -> None:
+    """Raises `DataError` where a label that the rival needs is missing, and what is wrong with its model."""
+    rival = _rival(work)
+    examples, validation = _learned_from(work)
+    check_labels(rival.name, rival.needs, (*examples, *validation), work.dataset.name)
+    _model(work).check()
+
+
 def make_trained_rival(work: Workspace) -> Artefact:
-    """The rival of `trained_rival.name`, trained. Raises `DataError` before anything is made where a label that it needs is
-    missing."""
+    """The rival of `trained_rival.name`, trained."""
     rival, model = _rival(work), _model(work)
     config = work.config.sft
-    examples = drawn_fraction(work.examples("train"), config.fraction, work.config.seed)
-    validation = work.dataset.examples["val"] if config.validate_every_steps is not None else ()
-    check_labels(rival.name, rival.needs, (*examples, *validation), work.dataset.name)
-    model.check()
+    examples, validation = _learned_from(work)
     hints = make_hints(work, rival.hint, work.dataset, (*examples, *validation)) if rival.hint else None
     settings = asdict(config)
     del settings["checkpoint_every_steps"]
@@ -81,6 +85,13 @@ def predict_trained_rival(work: Workspace, trained: Artefact) -> Artefact:
         answer_all(work, folder, answer)
 
     return work.make("predictions", depends_on, build, together=True)
+
+
+def _learned_from(work: Workspace) -> tuple[Sequence[SupportExample], Sequence[SupportExample]]:
+    """Instances to train on, and those whose loss is logged."""
+    config = work.config.sft
+    examples = drawn_fraction(work.examples("train"), config.fraction, work.config.seed)
+    return examples, work.dataset.examples["val"] if config.validate_every_steps is not None else ()
 
 
 def _rival(work: Workspace) -> TrainedRival:

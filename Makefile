@@ -77,8 +77,11 @@ $(1): setup
 endef
 $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair))))))
 
+# studies whose ratings were read: make figure5, table3, or human_eval read
+RATED = $(sort $(patsubst %/results.json,%,$(wildcard runs/human_eval*/results.json runs/human_eval*/*/results.json studies/*/results.json)))
+
 paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
-	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE)
+	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE) $(if $(RATED),--human-eval $(RATED))
 
 tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE (docs/sweeps.md)
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"

@@ -49,7 +49,9 @@ def stages(folder):
     return counts
 
 
-@pytest.mark.parametrize("launcher", [["joblib", "hydra.launcher.n_jobs=3"], ["submitit_local", ONE_LOG_FOLDER]], ids=lambda told: told[0])
+@pytest.mark.parametrize(
+    "launcher", [["joblib", "hydra.launcher.n_jobs=3"], ["submitit_local", ONE_LOG_FOLDER]], ids=lambda told: told[0]
+)
 def test_jobs_at_the_same_time_make_each_stage_once_and_one_that_fails_stops_nobody(sweep, tmp_path, launcher):
     done = sweep(f"hydra/launcher={launcher[0]}", *launcher[1:], *TRAIN_ALONE, "metrics.confidence=0.9,0.95,2", *NUMBERED)
     assert done.returncode == 1

@@ -187,6 +187,8 @@ def test_one_page_has_all_experiments_and_the_human_evaluations_that_were_read(s
     page = (runs / "paper" / "demo" / "report.html").read_text()
     for title in ("Table 1: ", "Table 2: ", "Table 4: ", "Table 5: ", "Figure 7: ", "Appendix E: "):
         assert f">{title}" in page
+    order = re.findall(r'<a href="#[^"]+">([^<]+)</a>', page.partition("</nav>")[0])
+    assert order == ["Table 1", "Table 2", "Table 4", "Table 5", "Figure 7", "Appendix E", "Human evaluation"]
     assert "FIRES, support: w/o RL 50 % win, 40 % tie, 10 % lose; GPT-4o 60 % win, 30 % tie, 10 % lose" in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))

@@ -4,18 +4,15 @@ Accessibility is what axe-core finds, and the contrast of words in figures, whic
 """
 
 import json
-from importlib.resources import files
 
 import pytest
+from report.browser import AXE, PASSED, VIOLATIONS
 from report.synthetic_run import write_run
 from report.synthetic_sweep import EXPERIMENTS, write_sweep
 
 from fires_exp.report.__main__ import main
 from fires_exp.report.page import write_page
 
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-VIOLATIONS = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
-PASSED = "axe.run().then(found => found.passes.map(one => one.id))"
 DESK, PHONE = (1280, 900), (390, 844)
 LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, for letters of this size
 # the contrast of each text of a figure with what is painted below it

@@ -58,7 +58,7 @@ def write_experiment(folder: Path, scale_folder: Path, wishes: Wishes) -> Writte
 
 def write_paper(experiments: Path, runs: Path, scale: str, wishes: Wishes) -> Written:
     """All experiments in one report, into `<runs>/paper/<scale>/`; those that did not run show the paper's numbers alone."""
-    folders = sorted(folder for folder in experiments.glob("*") if is_experiment(folder))
+    folders = sorted((folder for folder in experiments.glob("*") if is_experiment(folder)), key=_place)
     if not folders:
         raise ReportError(f"{experiments} has no folder with runs.yaml; name the folder of experiments with --experiments")
     if not any((runs / folder.name / scale).is_dir() for folder in folders):
@@ -71,6 +71,12 @@ def write_paper(experiments: Path, runs: Path, scale: str, wishes: Wishes) -> Wr
     human = human_evaluation(wishes.human_eval, experiments, page_folder)
     figure_3 = synthesised(runs / FIGURE_3 / scale, page_folder, "figure3")
     return _write(page_folder, f"Tables and figures at {scale} scale", tables, wishes, human, figure_3)
+
+
+def _place(folder: Path) -> tuple[int, str]:
+    """Tables, then figures, then whatever else, as in the paper."""
+    kinds = ("table", "figure")
+    return next((place for place, kind in enumerate(kinds) if folder.name.startswith(kind)), len(kinds)), folder.name
 
 
 def only_scale(runs: Path) -> Path:

@@ -8,7 +8,7 @@ import json
 import pytest
 from report.browser import AXE, PASSED, VIOLATIONS
 from report.synthetic_run import write_run
-from report.synthetic_sweep import EXPERIMENTS, write_sweep
+from report.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 
 from fires_exp.report.__main__ import main
 from fires_exp.report.page import write_page
@@ -45,6 +45,8 @@ def pages(tmp_path_factory, study):
     runs = tmp_path_factory.mktemp("runs")
     sweep = write_sweep(runs / "table2_components" / "demo", ["fires", "wo_sft", "wo_rl"], instances=12)
     assert main([str(EXPERIMENTS / "table2_components"), "--runs", str(sweep)]) == 0
+    write_run(runs / "figure3" / "demo")
+    write_study_result(runs / "human_eval" / "one", "w/o RL", 0.5, "usefulness")
     assert main(["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]) == 0
     return {
         "run": write_page(write_run(runs / "single")),

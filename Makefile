@@ -27,8 +27,8 @@ run: setup ## the main job on the shipped sample: SFT, GRPO, table and report (u
 smoke: setup ## the whole recipe on a tiny random model, under a minute
 	HF_HUB_OFFLINE=1 $(BIN)/python -m fires_exp +experiment=smoke
 
-test: setup ## the tests, two files at a time
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: setup ## the tests, two files at a time, and why any was skipped
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rs
 
 check: setup ## lint, format, types, licences, known vulnerabilities
 	$(BIN)/ruff check
@@ -77,8 +77,11 @@ $(1): setup
 endef
 $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair))))))
 
+# studies whose ratings were read: make figure5, table3, or human_eval read
+RATED = $(sort $(patsubst %/results.json,%,$(wildcard runs/human_eval*/results.json runs/human_eval*/*/results.json studies/*/results.json)))
+
 paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
-	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE)
+	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE) $(if $(RATED),--human-eval $(RATED))
 
 tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE (docs/sweeps.md)
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
@@ -104,9 +107,9 @@ COUNT ?= 100
 SEED ?= 42
 OUT ?= runs/human_eval
 
-human-eval: setup ## a blind page for raters: A=<run or predictions> B=<the same>, COUNT, SEED, OUT (docs/human_eval.md)
+human-eval: setup ## a blind page for raters: A=<run or predictions> B=<the same>, COUNT, SEED, OUT, NAMES (docs/human_eval.md)
 	@[ -n "$(A)" ] && [ -n "$(B)" ] || { echo "name two systems: make human-eval A=runs/… B=runs/…"; exit 2; }
-	$(BIN)/python -m fires_exp.report.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED)
+	$(BIN)/python -m fires_exp.report.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED) $(if $(NAMES),--names $(NAMES))
 
 clean: ## delete runs, artefacts and caches of tools (the virtual environment stays)
 	rm -rf runs multirun artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from importlib.resources import files
 
 COMMAND = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = (
@@ -17,6 +18,10 @@ FLAGS = (
     "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
 ).split()
 PATIENCE_SECONDS = 60
+# axe-core, and what it finds on the page and what it looked at
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+VIOLATIONS = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
+PASSED = "axe.run().then(found => found.passes.map(one => one.id))"
 # codes that Chromium wants beside a key's text
 CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowRight": 39}
 

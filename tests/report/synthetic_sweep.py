@@ -12,6 +12,7 @@ from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConf
 from fires_exp.metrics.instance_scores import instance_scores_text
 from fires_exp.metrics.measures import Answer
 from fires_exp.metrics.responses import response_metrics
+from fires_exp.report.human_eval.tables import RESULTS_FORMAT
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 METRICS = MetricsConfig(
@@ -92,3 +93,13 @@ def copy_seeds(scale_folder, experiment, seeds):
         shutil.copytree(source, target)
         record = json.loads((target / "run.json").read_text())
         (target / "run.json").write_text(json.dumps(record | {"seed": seed}))
+
+
+def write_study_result(folder, second, win, question="support"):
+    """A study that was read: FIRES won, tied and lost these shares of ten instances."""
+    folder.mkdir(parents=True)
+    rates = {name: {"value": of, "low": of, "high": of} for name, of in (("win", win), ("tie", 0.9 - win), ("lose", 0.1))}
+    measures = {"p_value": 0.01, "agreement": None, "kappa": None, "alpha": None}
+    question = {"question": question, "rates": rates, "instances": 10, "verdicts": 10, **measures}
+    facts = {"format": RESULTS_FORMAT, "study": "s", "first": "FIRES", "second": second, "instances": 10, "complete": [10]}
+    (folder / "results.json").write_text(json.dumps(facts | {"questions": [question]}))

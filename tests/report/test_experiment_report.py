@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
-from report.synthetic_run import ATTACK, write_lines
-from report.synthetic_sweep import EXPERIMENTS, copy_seeds, write_sweep, write_sweep_run
+from report.synthetic_run import ATTACK, write_lines, write_run
+from report.synthetic_sweep import EXPERIMENTS, copy_seeds, write_study_result, write_sweep, write_sweep_run
 
 from fires_exp.config.load import load_config, load_yaml, register_schema, write_yaml
 from fires_exp.metrics.bootstrap import value
 from fires_exp.metrics.measures import Answer, bleu
 from fires_exp.report.__main__ import main
-from fires_exp.report.human_eval.tables import RESULTS_FORMAT
 from fires_exp.stages.recipe import run_recipe
 
 TABLE_2 = EXPERIMENTS / "table2_components"
@@ -160,33 +159,28 @@ def test_training_by_the_weight_of_the_kl_term_has_a_line_a_row_that_is_a_mean_o
     scale = tmp_path / "demo"
     for name, beta, seed, reward in (("beta_0", 0, 42, 1.0), ("beta_0", 0, 43, 3.0), ("fires", 0.001, 42, 0.5)):
         folder = write_sweep_run(scale, name, seed, 8, changes=[("recipe:\n", f"grpo:\n  beta: {beta}\nrecipe:\n")])
-        steps = [{"stage": "grpo", "step": step, "reward/total": reward * step, "grpo/kl": 0.1} for step in range(3)]
+        kl = {"grpo/kl": 0.1} if beta else {}  # what has no weight is not measured
+        steps = [{"stage": "grpo", "step": step, "reward/total": reward * step, **kl} for step in range(3)]
         write_lines(folder / "metrics.jsonl", steps)
     page = page_of(scale, EXPERIMENTS / "appendix_e_beta")
     assert (
         "Reward: beta = 0 from 0 at step 0 to 4 at step 2, between 0 and 4; beta = 0.001 from 0 at step 0 to 1 at step 2" in page
     )
-    assert "KL from the reference: beta = 0 from 0.1 at step 0" in page
+    assert "KL from the reference: beta = 0.001 from 0.1 at step 0" in page
+    assert "nats a token; not measured: beta = 0<" in page
     assert "Over the size of the cold start" not in page
-
-
-def study(folder, second, win):
-    folder.mkdir(parents=True)
-    rates = {name: {"value": of, "low": of, "high": of} for name, of in (("win", win), ("tie", 0.9 - win), ("lose", 0.1))}
-    measures = {"p_value": 0.01, "agreement": None, "kappa": None, "alpha": None}
-    question = {"question": "support", "rates": rates, "instances": 10, "verdicts": 10, **measures}
-    facts = {"format": RESULTS_FORMAT, "study": "s", "first": "FIRES", "second": second, "instances": 10, "complete": [10]}
-    (folder / "results.json").write_text(json.dumps(facts | {"questions": [question]}))
 
 
 def test_one_page_has_all_experiments_and_the_human_evaluations_that_were_read(sweep, capsys):
     runs = sweep.parents[1]
-    study(runs / "human_eval" / "one", "w/o RL", 0.5)
-    study(runs / "human_eval_2", "GPT-4o", 0.6)
+    write_study_result(runs / "human_eval" / "one", "w/o RL", 0.5)
+    write_study_result(runs / "human_eval_2", "GPT-4o", 0.6)
     assert main(["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]) == 0
     page = (runs / "paper" / "demo" / "report.html").read_text()
     for title in ("Table 1: ", "Table 2: ", "Table 4: ", "Table 5: ", "Figure 7: ", "Appendix E: "):
         assert f">{title}" in page
+    order = re.findall(r'<a href="#[^"]+">([^<]+)</a>', page.partition("</nav>")[0])
+    assert order == ["Table 1", "Table 2", "Table 4", "Table 5", "Figure 7", "Appendix E", "Human evaluation"]
     assert "FIRES, support: w/o RL 50 % win, 40 % tie, 10 % lose; GPT-4o 60 % win, 30 % tie, 10 % lose" in page
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
@@ -195,6 +189,45 @@ def test_one_page_has_all_experiments_and_the_human_evaluations_that_were_read(s
     assert capsys.readouterr().out.endswith(f"{runs / 'paper' / 'demo' / 'report.html'}\n")
     assert main(["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS), "--scale", "paper"]) == 2
     assert "has no <experiment>/paper" in capsys.readouterr().err
+
+
+def test_the_page_of_all_has_table_3_beside_the_paper_s_cells_and_figure_3(sweep):
+    runs = sweep.parents[1]
+    write_study_result(runs.parent / "studies" / "one", "w/o RL", 0.5, "usefulness")
+    figure_3 = write_run(runs / "figure3" / "demo")
+    record = json.loads((figure_3 / "run.json").read_text()) | {"config_sha256": "0f" * 32, "commit": "ab" * 20}
+    (figure_3 / "run.json").write_text(json.dumps(record))
+    asked = ["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]
+    assert main([*asked, "--human-eval", str(runs.parent / "studies" / "one")]) == 0
+    folder = runs / "paper" / "demo"
+    page, markdown, latex = (folder.joinpath(name).read_text() for name in ("report.html", "table.md", "table.tex"))
+    # the paper: 37 % win, 55 % tie, 8 % lose
+    assert '<th scope="row">w/o RL</th><td class="number">50.0 <span class="scatter">[50.0, 50.0]</span></td>' in page
+    assert '<td class="number">37 / 55 / 8</td><td><code>../../../studies/one</code></td>' in page
+    assert "| w/o RL | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 10.0 [10.0, 10.0] |" in markdown
+    assert r"w/o RL & 50.0 [50.0, 50.0] & 40.0 [40.0, 40.0] & 10.0 [10.0, 10.0] &" in latex
+    assert r"FIRES against (usefulness) & win \% & tie \% & lose \% & p" in latex
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 7
+    source = "from ../../figure3/demo, configuration 0f0f0f0f0f, commit ababababab."
+    assert f"In how many of 100 thoughts of annotations; {source}" in page
+    (figure_3 / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    assert main(asked) == 0
+    page = (folder / "report.html").read_text()
+    assert "Figure 3: which" not in page
+    assert "Human evaluation" not in page
+
+
+def test_a_judge_in_the_reward_differs_from_the_paper(sweep):
+    path = sweep / "fires" / "seed_42" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"judge": "some-model"}))
+    assert '<th scope="row">rewarded by the judgement of</th><td>some-model</td><td>nobody</td>' in page_of(sweep)
+
+
+def test_a_row_that_was_refused_before_it_began_says_why(sweep):
+    folder = sweep / "wo_video" / "seed_42"
+    folder.mkdir(parents=True)
+    (folder / "terminal.log").write_text("a warning\nfires_exp: test_dataset.root has no value; write test_dataset.root=…\n")
+    assert "<b>w/o Video</b>: seed 42: test_dataset.root has no value; write test_dataset.root=…" in page_of(sweep)
 
 
 def test_the_only_scale_that_ran_need_not_be_named_and_of_two_one_must_be(sweep, monkeypatch, capsys):

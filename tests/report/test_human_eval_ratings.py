@@ -215,6 +215,12 @@ def test_the_paper_s_cells_stand_beside_ours(folder, capsys):
     assert read_printed(paper)["usefulness", "wo_flet"] == "23 / 61 / 16"
     assert main(asked) == 0
     assert not re.search(r"alpha +paper", capsys.readouterr().out)
+    # as a study is called that was made of two runs
+    (folder / "key.json").write_text(json.dumps(thoughts | {"systems": {"first": "fires (grpo)", "second": "wo_rl (sft)"}}))
+    read(folder, [folder / "ann.json"])
+    capsys.readouterr()
+    assert main([*asked, "--paper", str(paper)]) == 0
+    assert re.search(r"\nwo_rl \(sft\) .* 14 / 84 / 2\n", capsys.readouterr().out)
     (folder / "other.csv").write_text("question,row\ncoherence,w/o RL\n")
     assert main([*asked, "--paper", str(folder / "other.csv")]) == 2
     assert "other.csv: no table of a paper; its columns are question" in capsys.readouterr().err

@@ -4,18 +4,15 @@ Accessibility is what axe-core finds, and the contrast of words in figures, whic
 """
 
 import json
-from importlib.resources import files
 
 import pytest
+from report.browser import AXE, PASSED, VIOLATIONS
 from report.synthetic_run import write_run
-from report.synthetic_sweep import EXPERIMENTS, write_sweep
+from report.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 
 from fires_exp.report.__main__ import main
 from fires_exp.report.page import write_page
 
-AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
-VIOLATIONS = "axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
-PASSED = "axe.run().then(found => found.passes.map(one => one.id))"
 DESK, PHONE = (1280, 900), (390, 844)
 LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, for letters of this size
 # the contrast of each text of a figure with what is painted below it
@@ -48,6 +45,8 @@ def pages(tmp_path_factory, study):
     runs = tmp_path_factory.mktemp("runs")
     sweep = write_sweep(runs / "table2_components" / "demo", ["fires", "wo_sft", "wo_rl"], instances=12)
     assert main([str(EXPERIMENTS / "table2_components"), "--runs", str(sweep)]) == 0
+    write_run(runs / "figure3" / "demo")
+    write_study_result(runs / "human_eval" / "one", "w/o RL", 0.5, "usefulness")
     assert main(["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]) == 0
     return {
         "run": write_page(write_run(runs / "single")),

@@ -6,7 +6,7 @@ import time
 import httpx2
 import pytest
 import uvicorn
-from report.browser import COMMAND, Browser
+from report.browser import AXE, COMMAND, PASSED, VIOLATIONS, Browser
 
 from fires_exp.report.notice import NOTICE
 from fires_exp.stages.chat.web import Server, chat_app, is_loopback
@@ -110,6 +110,20 @@ def test_nothing_is_wider_than_a_phone(page, scripted):
     page.size(360, 740)
     say(page, "I lost my job.", turns=2)
     assert page.value("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["desk", "phone"])
+def test_a_conversation_passes_axe(page, scripted, size, dark):
+    scripted(ANSWER, "<response></response>")
+    page.size(*size, dark=dark)
+    say(page, "I lost my job.", turns=2)
+    page.click("article.supporter summary")
+    say(page, "On Monday.", turns=4)  # ends with a mistake that is shown
+    page.value(AXE + "; 0")
+    assert page.value(VIOLATIONS) == []
+    assert {"color-contrast", "html-has-lang", "label", "landmark-one-main"} <= set(page.value(PASSED))
+    assert page.value("document.documentElement.scrollWidth") <= size[0]
 
 
 def test_other_sites_can_start_no_conversation_and_say_nothing(served, scripted):

@@ -35,6 +35,7 @@ def differences(runs: Sequence[Run], scale: str) -> tuple[Difference, ...]:
         ("data", joined(map(_data, one_a_row)), None, " and ".join(sorted(_papers_data(one_a_row)))),
         ("thoughts to learn from", joined(map(_teacher, one_a_row)), TEACHER, f"{TEACHER}, with the frames"),
         ("support skills read by", joined(run.table.get("scorer") for run in one_a_row), None, "EPITOME's RoBERTa"),
+        ("rewarded by the judgement of", joined(map(_judge, one_a_row)), None, "nobody"),
         ("similarity", joined(map(_similarity, one_a_row)), SIMILARITY, f"BERTScore of {SIMILARITY}"),
         ("seeds", ", ".join(map(str, sorted({run.seed for run in runs}))), "42", "42"),
         ("scale", _scale(scale, one_a_row), None, "three epochs of SFT and GRPO on all train instances"),
@@ -89,6 +90,10 @@ def _teacher(run: Run) -> str | None:
         return None
     teacher: Mapping[str, Any] = run.config.get("teacher", {})
     return teacher.get("model") or _choices(run)["teacher"]
+
+
+def _judge(run: Run) -> str | None:
+    return _choices(run).get("responses judged by")
 
 
 def _similarity(run: Run) -> str | None:

@@ -122,10 +122,13 @@ def _by_row(rows: Sequence[TableRow], ident: str) -> tuple[Drawing, ...]:
         title = f"{plan.title}: {plan.metrics[metric]}" if len(plan.metrics) > 1 else plan.title
         means = {name: _mean(of, metric) for name, of in logged.items()}
         lines = [Line(name=name, steps=list(mean), values=list(mean.values())) for name, mean in means.items() if mean]
+        absent = ", ".join(name for name, mean in means.items() if not mean)
+        notes = ["" if len(plan.metrics) > 1 else plan.note, f"not measured: {absent}" if absent else ""]
+        note = "; ".join(filter(None, notes))
         for start in range(0, len(lines), len(COLOURS)):
             some = lines[start : start + len(COLOURS)]
             svg = curves(title, some, ident=f"{ident}{len(drawings)}", percent=plan.percent)
-            drawings.append(Drawing(title=title, note="" if len(plan.metrics) > 1 else plan.note, svg=as_markup(svg)))
+            drawings.append(Drawing(title=title, note=note, svg=as_markup(svg)))
     return tuple(drawings)
 
 

@@ -96,6 +96,14 @@ def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:
     )
 
 
+def lines_as_latex(lines: Sequence[Sequence[str]]) -> str:
+    """The same for lines of text below their head, numbers from the second column on."""
+    head, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in lines)
+    columns = "r" * (len(lines[0]) - 1)
+    parts = [r"\begin{table}", r"\centering", r"\small", rf"\begin{{tabular}}{{l{columns}}}", r"\toprule", head, r"\midrule"]
+    return "\n".join([*parts, *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
 def _missing(table: ExperimentTable) -> list[str]:
     return [f"{row.name}: {reason}" for row in table.rows for reason in row.missing]
 

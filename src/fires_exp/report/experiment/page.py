@@ -11,8 +11,10 @@ from fires_exp.report.experiment.cost import Cost, costs, total
 from fires_exp.report.experiment.differences import Difference, differences, warnings
 from fires_exp.report.experiment.drawings import Gallery, galleries
 from fires_exp.report.experiment.formats import MARKS
+from fires_exp.report.experiment.studies import HumanEvaluation
 from fires_exp.report.experiment.table import ExperimentTable
 from fires_exp.report.figures import STATUS_COLOURS, VARIABLES, evenly
+from fires_exp.report.human_eval.tables import NOTE
 from fires_exp.report.page import LETTERS_SHOWN, in_words
 from fires_exp.report.sections import PredictionCard, prediction_cards
 from fires_exp.report.templates import render
@@ -66,13 +68,15 @@ def make_section(table: ExperimentTable, scale: str, page_folder: Path, cases: S
     )
 
 
-def page_text(title: str, sections: Sequence[Section], human: Gallery | None) -> str:
+def page_text(title: str, sections: Sequence[Section], human: HumanEvaluation | None, figure_3: Gallery | None) -> str:
     """The page. One section alone has the page's title as its own."""
     return render(
         "experiment/page.html",
         title=title,
         sections=sections,
         human=human,
+        rating_note=NOTE,
+        figure_3=figure_3,
         marks=MARKS,
         in_words=in_words,
         total=total,

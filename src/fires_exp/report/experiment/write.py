@@ -10,14 +10,15 @@ from tqdm import tqdm
 
 from fires_exp.errors import ReportError
 from fires_exp.report.experiment import cost, differences
-from fires_exp.report.experiment.drawings import human_wins
+from fires_exp.report.experiment.drawings import Gallery
 from fires_exp.report.experiment.folder import is_experiment, read_experiment
-from fires_exp.report.experiment.formats import as_latex, as_markdown, as_text
+from fires_exp.report.experiment.formats import as_latex, as_markdown, as_text, lines_as_latex
 from fires_exp.report.experiment.page import Section, make_section, page_text
+from fires_exp.report.experiment.studies import FIGURE_3, HumanEvaluation, human_evaluation, synthesised
 from fires_exp.report.experiment.table import ExperimentTable, make_table
 from fires_exp.report.experiment.trail import HEAD, trail
-from fires_exp.report.human_eval.results import StudyResult
-from fires_exp.report.human_eval.tables import RESULTS, read_results
+from fires_exp.report.human_eval import tables as ratings
+from fires_exp.report.human_eval.tables import RESULTS
 
 REPORT = "report"
 PAPER = "paper"
@@ -50,12 +51,14 @@ def write_experiment(folder: Path, scale_folder: Path, wishes: Wishes) -> Writte
     if not scale_folder.is_dir():
         raise ReportError(f"{scale_folder} is not there; run the sweep first, or name its folder with --runs")
     table = make_table(read_experiment(folder), scale_folder, wishes.against)
-    return _write(scale_folder / REPORT, table.title, [(table, scale_folder.name)], wishes)
+    page_folder = scale_folder / REPORT
+    human = human_evaluation(wishes.human_eval, folder.parent, page_folder)
+    return _write(page_folder, table.title, [(table, scale_folder.name)], wishes, human, None)
 
 
 def write_paper(experiments: Path, runs: Path, scale: str, wishes: Wishes) -> Written:
     """All experiments in one report, into `<runs>/paper/<scale>/`; those that did not run show the paper's numbers alone."""
-    folders = sorted(folder for folder in experiments.glob("*") if is_experiment(folder))
+    folders = sorted((folder for folder in experiments.glob("*") if is_experiment(folder)), key=_place)
     if not folders:
         raise ReportError(f"{experiments} has no folder with runs.yaml; name the folder of experiments with --experiments")
     if not any((runs / folder.name / scale).is_dir() for folder in folders):
@@ -64,7 +67,16 @@ def write_paper(experiments: Path, runs: Path, scale: str, wishes: Wishes) -> Wr
         (make_table(read_experiment(folder), runs / folder.name / scale, wishes.against), scale)
         for folder in tqdm(folders, desc="tables", unit="table", leave=False)
     ]
-    return _write(runs / PAPER / scale, f"Tables and figures at {scale} scale", tables, wishes)
+    page_folder = runs / PAPER / scale
+    human = human_evaluation(wishes.human_eval, experiments, page_folder)
+    figure_3 = synthesised(runs / FIGURE_3 / scale, page_folder, "figure3")
+    return _write(page_folder, f"Tables and figures at {scale} scale", tables, wishes, human, figure_3)
+
+
+def _place(folder: Path) -> tuple[int, str]:
+    """Tables, then figures, then whatever else, as in the paper."""
+    kinds = ("table", "figure")
+    return next((place for place, kind in enumerate(kinds) if folder.name.startswith(kind)), len(kinds)), folder.name
 
 
 def only_scale(runs: Path) -> Path:
@@ -81,22 +93,32 @@ def studies_below(runs: Path) -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in runs.glob(f"human_eval*/**/{RESULTS}")))
 
 
-def _write(folder: Path, title: str, tables: Sequence[tuple[ExperimentTable, str]], wishes: Wishes) -> Written:
+def _write(
+    folder: Path,
+    title: str,
+    tables: Sequence[tuple[ExperimentTable, str]],
+    wishes: Wishes,
+    human: HumanEvaluation | None,
+    figure_3: Gallery | None,
+) -> Written:
     folder.mkdir(parents=True, exist_ok=True)
-    studies: list[StudyResult] = [read_results(study) for study in wishes.human_eval]
     sections = [
         make_section(table, scale, folder, wishes.cases)
         for table, scale in tqdm(tables, desc="figures", unit="table", leave=False, disable=len(tables) < 2)
     ]
     below = [_below(section) for section in sections]
-    text = "\n\n".join(as_text(section.table, of) for section, of in zip(sections, below, strict=True))
+    rated = human.tables if human else ()
+    in_text = [as_text(section.table, of) for section, of in zip(sections, below, strict=True)]
+    in_markdown = [as_markdown(section.table, of) for section, of in zip(sections, below, strict=True)]
+    in_latex = [as_latex(section.table, of) for section, of in zip(sections, below, strict=True)]
+    text = "\n\n".join([*in_text, *(f"{ratings.as_text(of)}\n" for of in rated)])
     rows = [trail(table, folder).partition("\n")[2] for table, _ in tables]
     texts = {
         "table.txt": text,
-        "table.md": "\n".join(as_markdown(section.table, of) for section, of in zip(sections, below, strict=True)),
-        "table.tex": "\n".join(as_latex(section.table, of) for section, of in zip(sections, below, strict=True)),
+        "table.md": "\n".join([*in_markdown, *(f"{ratings.as_markdown(of)}\n" for of in rated)]),
+        "table.tex": "\n".join([*in_latex, *map(lines_as_latex, rated)]),
         "results.csv": ",".join(HEAD) + "\n" + "".join(rows),
-        PAGE: page_text(title, sections, human_wins(studies, "human")),
+        PAGE: page_text(title, sections, human, figure_3),
     }
     for name, content in texts.items():
         (folder / name).write_text(content, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -89,12 +90,21 @@ def comparison_table(question: str, results: Sequence[StudyResult], printed: Pri
     """A line a study, below its head; the last column is the paper's, where it printed any of them."""
     head = [f"{results[0].first} against ({question})", *HEAD[1:]]
     lines = [[of.second, *_cells(_answers(of, question))] for of in results]
-    theirs = [printed.get((question, of.second), "") for of in results]
+    theirs = [printed.get((question, _without_policy(of.second)), "") for of in results]
     if any(theirs):
         head.append("paper")
         for line, cell in zip(lines, theirs, strict=True):
             line.append(cell or "–")
     return [head, *lines]
+
+
+def _without_policy(name: str) -> str:
+    """A run is called by its name and policy unless a study says otherwise.
+
+    >>> _without_policy("wo_rl (sft)")
+    'wo_rl'
+    """
+    return re.sub(r" \(\w+\)$", "", name)
 
 
 def read_printed(path: Path) -> Printed:

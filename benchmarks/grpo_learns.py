@@ -78,7 +78,7 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
     policy = build_policy(config.backbone, Path(config.paths.cache).expanduser(), torch.device("cpu"))
     add_adapter(policy, config.grpo.lora, seed)
     encoder = PromptEncoder(policy.processor, PLAN, config.prompt.max_tokens)
-    examples = read_dataset(config.dataset, seed).examples["train"][:64]
+    examples = read_dataset(config.dataset, seed, cache=None).examples["train"][:64]
     prompts = [encoder.encode(example, [[]] * len(example.history)) for example in examples]
     plan = step_plan(len(prompts), batch_size=config.grpo.batch_size, epochs=1000, max_steps=steps, seed=seed)
     module = GrpoModule(

@@ -59,7 +59,7 @@ def untrained(config: Config) -> EpitomeScorer:
 
 def distinct_pairs(config: Config, count: int) -> list[ContextAndResponse]:
     """So many different pairs; a response is told from its copies by a word at its end."""
-    examples = [example for split in read_dataset(config.dataset, config.seed).examples.values() for example in split]
+    examples = [example for split in read_dataset(config.dataset, config.seed, cache=None).examples.values() for example in split]
     return [
         (examples[place % len(examples)].last_seeker_text, f"{examples[place % len(examples)].reference_response} {place}")
         for place in range(count)

@@ -19,7 +19,7 @@ def test_the_counts_of_a_small_corpus_can_be_checked_by_hand(
     videos = tmp_path / "videos"
     videos.mkdir()
     (videos / "S01E01.mp4").write_bytes(b"there")
-    facts = describe_dataset(read_dataset(dataset_config("mesc", root, video_root=str(videos)), seed=42))
+    facts = describe_dataset(read_dataset(dataset_config("mesc", root, video_root=str(videos)), seed=42, cache=None))
     assert facts == {
         "name": "mesc",
         "instances": {"train": 1, "val": 0, "test": 2},
@@ -41,11 +41,11 @@ def test_the_counts_of_a_small_corpus_can_be_checked_by_hand(
 
 
 def test_without_a_video_root_nothing_is_said_about_videos(dataset_config: MakeConfig, mesc_folder: Callable[..., Path]) -> None:
-    facts = describe_dataset(read_dataset(dataset_config("mesc", mesc_folder()), seed=42))
+    facts = describe_dataset(read_dataset(dataset_config("mesc", mesc_folder()), seed=42, cache=None))
     assert facts["videos"] is None
 
 
 def test_the_real_corpus_is_described(dataset_config: MakeConfig, real_corpora: Path) -> None:
-    facts = describe_dataset(read_dataset(dataset_config("mesc", real_corpora / "mesc"), seed=42))
+    facts = describe_dataset(read_dataset(dataset_config("mesc", real_corpora / "mesc"), seed=42, cache=None))
     assert facts["instances"] == {"train": 3721, "val": 445, "test": 454}
     assert facts["conversations"] == 1018  # one dialogue has no instance

@@ -36,7 +36,7 @@ def ids(examples: tuple[SupportExample, ...]) -> list[str]:
 
 
 def test_instances_come_by_split_in_the_order_of_the_corpus(dataset_config: MakeConfig, mesc_folder: Callable[..., Path]) -> None:
-    dataset = read_dataset(dataset_config("mesc", mesc_folder()), seed=42)
+    dataset = read_dataset(dataset_config("mesc", mesc_folder()), seed=42, cache=None)
     assert {split: ids(examples) for split, examples in dataset.examples.items()} == {
         "train": ["mesc-0-1"],
         "val": [],
@@ -48,7 +48,7 @@ def test_instances_come_by_split_in_the_order_of_the_corpus(dataset_config: Make
 def test_a_limit_draws_by_seed_and_keeps_the_order(dataset_config: MakeConfig, thirty_talks: Path) -> None:
     def train(count: int | None, *, val: int | None, seed: int) -> list[str]:
         limit = LimitConfig(train=count, val=val, test=None)
-        return ids(read_dataset(dataset_config("jsonl", thirty_talks, limit=limit), seed).examples["train"])
+        return ids(read_dataset(dataset_config("jsonl", thirty_talks, limit=limit), seed, cache=None).examples["train"])
 
     every = train(None, val=None, seed=42)
     drawn = train(4, val=None, seed=42)
@@ -63,7 +63,7 @@ def test_a_limit_draws_by_seed_and_keeps_the_order(dataset_config: MakeConfig, t
 
 def test_bad_rows_left_out_are_listed(dataset_config: MakeConfig, thirty_talks: Path) -> None:
     thirty_talks.write_text(thirty_talks.read_text() + "\n{}\n")
-    dataset = read_dataset(dataset_config("jsonl", thirty_talks, on_bad_row="skip"), seed=42)
+    dataset = read_dataset(dataset_config("jsonl", thirty_talks, on_bad_row="skip"), seed=42, cache=None)
     assert [str(row) for row in dataset.bad_rows] == ["talks.jsonl:31: the conversation has no id, split, turns; mend the row"]
 
 
@@ -71,26 +71,26 @@ def test_places_that_are_not_there_are_named(dataset_config: MakeConfig, mesc_fo
     nowhere = mesc_folder() / "nowhere"
     for name in ("mesc", "emotyda_esc"):
         with pytest.raises(DataError, match=rf"^no such folder {nowhere}; write dataset\.root=<folder of the {name} data>$"):
-            read_dataset(dataset_config(name, nowhere), seed=42)
+            read_dataset(dataset_config(name, nowhere), seed=42, cache=None)
     with pytest.raises(DataError, match=rf"^no such file or folder {nowhere}; "):
-        read_dataset(dataset_config("jsonl", nowhere), seed=42)
+        read_dataset(dataset_config("jsonl", nowhere), seed=42, cache=None)
     with pytest.raises(DataError, match=rf"^no such folder {nowhere}; write dataset\.video_root="):
-        read_dataset(dataset_config("mesc", mesc_folder(), video_root=str(nowhere)), seed=42)
+        read_dataset(dataset_config("mesc", mesc_folder(), video_root=str(nowhere)), seed=42, cache=None)
     with pytest.raises(DataError, match=r"^dataset\.root=.*: the sample has its own"):
-        read_dataset(dataset_config("sample", nowhere), seed=42)
+        read_dataset(dataset_config("sample", nowhere), seed=42, cache=None)
 
 
 def test_a_dataset_without_an_instance_is_refused(dataset_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "talks.jsonl").write_text("\n[]\n")
     with pytest.raises(DataError, match=r"has no instance: .*; 1 rows were left out, the first: talks\.jsonl:2: "):
-        read_dataset(dataset_config("jsonl", tmp_path, on_bad_row="skip"), seed=42)
+        read_dataset(dataset_config("jsonl", tmp_path, on_bad_row="skip"), seed=42, cache=None)
 
 
 def test_instance_ids_are_unique(dataset_config: MakeConfig, thirty_talks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = SupportExample(id="x-1", split="test", history=(), target=Utterance(speaker="supporter", text="Hm."), source="a.csv:2")
     monkeypatch.setattr("fires_exp.data.read.read_emotyda_esc", lambda *_, **__: (one, replace(one, source="a.csv:9")))
     with pytest.raises(DataError, match=r"^instance id x-1 stands in a\.csv:2 and in a\.csv:9; rename one$"):
-        read_dataset(dataset_config("emotyda_esc", thirty_talks.parent), seed=42)
+        read_dataset(dataset_config("emotyda_esc", thirty_talks.parent), seed=42, cache=None)
 
 
 def test_a_video_outside_the_video_root_is_refused_before_anything_runs(
@@ -98,7 +98,7 @@ def test_a_video_outside_the_video_root_is_refused_before_anything_runs(
 ) -> None:
     config = dataset_config("mesc", mesc_folder(), video_root=str(tmp_path), video_pattern="../S{season}.mp4")
     with pytest.raises(DataError, match=r"^video '\.\./S1\.mp4' is refused"):
-        read_dataset(config, seed=42)
+        read_dataset(config, seed=42, cache=None)
 
 
 class TestContentHash:

@@ -17,7 +17,7 @@ from fires_exp.data.turns import NOTE_ASPECTS
 
 @pytest.fixture
 def sample(dataset_config: Callable[..., DatasetConfig]) -> Dataset:
-    return read_dataset(dataset_config("sample", None), seed=42)
+    return read_dataset(dataset_config("sample", None), seed=42, cache=None)
 
 
 def test_the_sample_has_64_conversations_in_three_splits() -> None:
@@ -53,5 +53,5 @@ def test_every_turn_of_the_sample_can_be_seen(
 
 
 def test_videos_may_lie_elsewhere(dataset_config: Callable[..., DatasetConfig], tmp_path: Path) -> None:
-    dataset = read_dataset(dataset_config("sample", None, video_root=str(tmp_path)), seed=42)
+    dataset = read_dataset(dataset_config("sample", None, video_root=str(tmp_path)), seed=42, cache=None)
     assert dataset.video_root == tmp_path

@@ -41,7 +41,7 @@ def watched():
     def load(*overrides):
         with initialize_config_module("fires_exp.conf", version_base="1.3"):
             config = load_config(compose("config", overrides=["health=watch", *overrides]))
-        return read_dataset(config.dataset, config.seed).examples["train"], config.health
+        return read_dataset(config.dataset, config.seed, cache=None).examples["train"], config.health
 
     return load
 

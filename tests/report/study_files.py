@@ -48,7 +48,7 @@ def write_system(folder, name, cache, *overrides, policies=("grpo",), thinks=Tru
     config = sample_config(cache, f"name={name}", *overrides)
     folder.mkdir(parents=True)
     write_yaml(config, folder / "resolved.yaml")
-    examples = read_dataset(config.dataset, config.seed).examples["test"]
+    examples = read_dataset(config.dataset, config.seed, cache=None).examples["test"]
     for policy in policies:
         write_answers(folder / "predictions" / f"{policy}.jsonl", name, examples, thinks)
     return folder

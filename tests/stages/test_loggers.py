@@ -249,6 +249,22 @@ def test_whatever_wandb_raises_is_said_once_and_the_run_goes_on(opened, monkeypa
     logger.run.finish()
 
 
+def test_a_wandb_that_does_not_even_start_costs_a_line_and_the_numbers_are_in_a_table(opened, monkeypatch, caplog, tmp_path):
+    def fail(**kwargs):
+        raise RuntimeError("The wandb service process exited with 1.\nIts log: …")
+
+    monkeypatch.setattr("wandb.init", fail)
+    logger = opened("logger=wandb", steps=[{"step": 0, "reward/total": 0.25}])
+    show_samples([logger], composed("+experiment=smoke").logger, [ROW], 1)
+    logger.log_metrics({"reward/total": 0.5}, step=1)
+    logger.finalize("success")
+    table = tmp_path / "logs" / "grpo" / "csv"
+    assert (table / "metrics.csv").read_text().splitlines()[1:] == ["0.25,0", "0.5,1"]
+    assert warnings_of(caplog) == [
+        "W&B: RuntimeError: The wandb service process exited with 1.; grpo goes on without it, with its numbers in " + str(table)
+    ]
+
+
 def test_tensorboard_has_the_layout_the_texts_the_distributions_and_each_step_once(opened, tmp_path):
     done = [{"step": step, "reward/total": step / 2} for step in range(3)]
     first = opened("logger=tensorboard", steps=done[:1], rows=[ROW])

@@ -725,7 +725,7 @@ class PathsConfig:
     artifacts: str = leaf(
         "finished stages, shared by all runs; safe to delete, they are made again, but answers/ would be paid for again"
     )
-    cache: str = leaf("backbones that were built and frames that were decoded; safe to delete")
+    cache: str = leaf("backbones that were built, frames that were decoded, large datasets as they were read; safe to delete")
 
 
 @dataclass(kw_only=True)

@@ -54,15 +54,16 @@ class RowProblems:
         """A `RowError` in a `with` block of this makes line `line` of `file` a bad row, and the block ends there."""
         return RowBlock(self, file, line)
 
-    def add(self, row: BadRow) -> None:
-        """Raises `DataError` with `error`."""
+    def add(self, file: str, line: int, error: RowError) -> None:
+        """Line `line` of `file` is a bad row. Raises `DataError` with `error`."""
+        row = BadRow(file=file, line=line, problem=error.problem, remedy=error.remedy)
         if self._policy == "error":
             raise DataError(f"{row}, or leave such rows out with dataset.on_bad_row=skip") from None
         self._rows.append(row)
 
 
 class RowBlock:
-    """What `RowProblems.at` gives. A class, since every row of a corpus enters one and a generator takes three times as long."""
+    """What `RowProblems.at` gives."""
 
     __slots__ = ("_file", "_line", "_problems")
 
@@ -77,7 +78,7 @@ class RowBlock:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, RowError):
             return False
-        self._problems.add(BadRow(file=self._file, line=self._line, problem=error.problem, remedy=error.remedy))
+        self._problems.add(self._file, self._line, error)
         return True
 
 

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -16,12 +17,15 @@ from fires_exp.data.bad_rows import RowError, RowProblems, shown
 from fires_exp.data.turns import clean_text
 from fires_exp.errors import DataError
 
-_TIME = re.compile(r"(\d{1,2}):([0-5]\d):([0-5]\d)[,.](\d{3})", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d):([0-5]\d)[,.]", re.ASCII)
+_MILLISECONDS = {f"{number:03d}": number for number in range(1000)}
+_LONGEST_TIME = len("HH:MM:SS,mmm")
 _MOST_DIGITS = 9
+_REMEMBERED = 8192  # an hour's seconds and a corpus's numbers come again and again, one after another
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how `surrogateescape` marks a byte that is not UTF-8
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and it would take thrice as long
 class CsvRow:
     """A row's cells by column name. The methods raise `RowError` for a cell that does not hold what they promise."""
 
@@ -32,9 +36,10 @@ class CsvRow:
     def number(self, column: str) -> int:
         """A whole number of at least 0."""
         cell = self.cells[column].strip()
-        if not (cell.isdigit() and cell.isascii() and len(cell) <= _MOST_DIGITS):
+        number = _whole_number(cell) if len(cell) <= _MOST_DIGITS else None
+        if number is None:
             raise RowError(f"{column} {shown(cell)} is not a whole number")
-        return int(cell)
+        return number
 
     def text(self, column: str) -> str:
         """Clean text, never empty."""
@@ -48,11 +53,26 @@ class CsvRow:
         cell = self.cells[column].strip()
         if not cell:
             return None
-        time = _TIME.fullmatch(cell)
-        if time is None:
+        clock = _clock(cell[:-3]) if len(cell) <= _LONGEST_TIME else None
+        milliseconds = _MILLISECONDS.get(cell[-3:])
+        if clock is None or milliseconds is None:
             raise RowError(f"{column} {shown(cell)} is not HH:MM:SS,mmm")
-        hours, minutes, seconds, milliseconds = time.groups()
-        return (((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(milliseconds)) / 1000
+        return (clock * 1000 + milliseconds) / 1000
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _whole_number(cell: str) -> int | None:
+    return int(cell) if cell.isdigit() and cell.isascii() else None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _clock(text: str) -> int | None:
+    """Seconds of `HH:MM:SS,`."""
+    time = _CLOCK.fullmatch(text)
+    if time is None:
+        return None
+    hours, minutes, seconds = map(int, time.groups())
+    return (hours * 60 + minutes) * 60 + seconds
 
 
 def read_csv(path: Path, columns: Sequence[str], problems: RowProblems) -> Iterator[CsvRow]:
@@ -71,17 +91,19 @@ def read_csv(path: Path, columns: Sequence[str], problems: RowProblems) -> Itera
             raise DataError(f"{path.name}:1: the header is not UTF-8; save the file as UTF-8")
         if missing:
             raise DataError(f"{path.name}: no column {', '.join(missing)}; its first line has to name {', '.join(columns)}")
-        name, finished = path.name, False
-        while not finished:
+        name = path.name
+        while True:
             line = reader.line_num + 1
-            row: CsvRow | None = None
-            with problems.at(name, line):
+            try:
                 cells = _next_cells(reader, path)
-                finished = cells is None
-                if cells:
-                    row = CsvRow(file=name, line=line, cells=_by_column(header, cells))
+                row = CsvRow(file=name, line=line, cells=_by_column(header, cells)) if cells else None
+            except RowError as error:
+                problems.add(name, line, error)
+                continue
             if row is not None:
                 yield row
+            elif cells is None:
+                return
 
 
 def _opened(path: Path) -> TextIO:

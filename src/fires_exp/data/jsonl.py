@@ -38,7 +38,7 @@ _LONGEST_SECONDS = 1e6
 
 def read_jsonl(root: Path, *, problems: RowProblems) -> tuple[Conversation, ...]:
     """The conversations in the order of the files' names and of their lines. `DataError` where there is no such file."""
-    files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
+    files = jsonl_files(root)
     if not files:
         raise DataError(f"no .jsonl file in {root}; put one conversation a line there, or is dataset.root another folder?")
     conversations: dict[str, Conversation] = {}
@@ -52,6 +52,10 @@ def read_jsonl(root: Path, *, problems: RowProblems) -> tuple[Conversation, ...]
                     raise RowError(f"id {shown(conversation.id)} stands in {conversations[conversation.id].source} already")
                 conversations[conversation.id] = conversation
     return tuple(conversations.values())
+
+
+def jsonl_files(root: Path) -> list[Path]:
+    return sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
 
 
 def _lines_of(file: Path) -> list[bytes]:

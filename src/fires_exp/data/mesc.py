@@ -51,6 +51,12 @@ def read_mesc(root: Path, *, corpus: str, video_pattern: str, problems: RowProbl
     )
 
 
+def mesc_files(root: Path) -> list[Path]:
+    """All that `read_mesc` looks at."""
+    notes = root / NOTES_FILE
+    return [root / TEXT_FILE, root / SPLIT_FILE, *([notes] if notes.exists() else [])]
+
+
 def _taken_out(turns: dict[int, tuple[Turn, ...]]) -> Iterator[tuple[int, tuple[Turn, ...]]]:
     """Each dialogue with its turns, which are let go: lines and the utterances made of them would be held twice."""
     for dialogue in list(turns):
@@ -92,16 +98,21 @@ def _read_dialogues(
     dialogues: dict[int, dict[int, SpokenLine]] = {}
     seen: set[int] = set()
     for row in read_csv(path, _TEXT_COLUMNS, problems):
-        with problems.at(row.file, row.line):
+        try:
             dialogue = row.number("Dialogue_ID")
             seen.add(dialogue)
             if dialogue not in splits:
                 raise RowError(f"Dialogue_ID {dialogue} is in no split", f"add it to {SPLIT_FILE}")
             line = _spoken_line(row, video_pattern)
-            earlier = dialogues.get(dialogue, {}).get(line.number)
-            if earlier is not None:
-                raise RowError(f"Utterance_ID {line.number} of Dialogue_ID {dialogue} stands in line {earlier.row} already")
-            dialogues.setdefault(dialogue, {})[line.number] = line
+            lines = dialogues.get(dialogue)
+            if lines is None:
+                lines = dialogues[dialogue] = {}
+            if line.number in lines:
+                earlier = lines[line.number].row
+                raise RowError(f"Utterance_ID {line.number} of Dialogue_ID {dialogue} stands in line {earlier} already")
+            lines[line.number] = line
+        except RowError as error:
+            problems.add(row.file, row.line, error)
     without_text = sorted(set(splits) - seen)
     if without_text:
         named = ", ".join(map(str, without_text[:5])) + (", …" if len(without_text) > 5 else "")

@@ -15,8 +15,9 @@ from typing import cast
 from fires_exp.config.schema import DatasetConfig
 from fires_exp.data.bad_rows import BadRow, BadRowPolicy, RowProblems
 from fires_exp.data.emotyda import read_emotyda_esc
-from fires_exp.data.jsonl import read_jsonl
-from fires_exp.data.mesc import read_mesc
+from fires_exp.data.jsonl import jsonl_files, read_jsonl
+from fires_exp.data.kept import kept_or_read
+from fires_exp.data.mesc import mesc_files, read_mesc
 from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance, support_examples
 from fires_exp.data.sample import SAMPLE_VIDEO_ROOT, read_sample
 from fires_exp.data.video_files import video_identity, video_path, videos_shown
@@ -39,12 +40,15 @@ class Dataset:
     video_root: Path | None
 
 
-def read_dataset(config: DatasetConfig, seed: int) -> Dataset:
-    """Read a dataset and draw `config.limit` instances of each split. `DataError` says in one line what is wrong with it."""
+def read_dataset(config: DatasetConfig, seed: int, cache: Path | None) -> Dataset:
+    """Read a dataset and draw `config.limit` instances of each split. `DataError` says in one line what is wrong with it.
+
+    A large one is kept in `cache` as it was read, unless that is None.
+    """
     problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
     video_root = _video_root(config)
     with _without_collector():
-        examples = _read_examples(config, problems)
+        examples = _read_examples(config, problems, cache)
     if len(examples) > MANY_INSTANCES:
         gc.freeze()
     _check_ids(examples)
@@ -73,9 +77,7 @@ def content_hash(examples: Iterable[SupportExample], video_root: Path | None) ->
     of_turn = _TurnDigests()
     for example in examples:
         digest.update(_line([example.id, example.split, sorted(example.notes.items()), len(example.history)]))
-        digest.update(of_turn[example.target])
-        for turn in example.history:
-            digest.update(of_turn[turn])
+        digest.update(of_turn[example.target] + b"".join([of_turn[turn] for turn in example.history]))
     for video in videos_shown(examples):
         identity = None if video_root is None else video_identity(video_path(video_root, video))
         digest.update(_line([video, identity or "missing"]))
@@ -91,15 +93,23 @@ def _video_root(config: DatasetConfig) -> Path | None:
     return video_root
 
 
-def _read_examples(config: DatasetConfig, problems: RowProblems) -> tuple[SupportExample, ...]:
+def _read_examples(config: DatasetConfig, problems: RowProblems, cache: Path | None) -> tuple[SupportExample, ...]:
     if config.name == "sample":
         if config.root is not None:
             raise DataError(f"dataset.root={config.root}: the sample has its own; dataset=mesc reads the same layout elsewhere")
         conversations = read_sample(video_pattern=config.video_pattern, problems=problems)
     elif config.name == "jsonl":
-        conversations = read_jsonl(_root(config), problems=problems)
+        root = _root(config)
+        conversations = kept_or_read(cache, ["jsonl"], jsonl_files(root), problems, lambda: read_jsonl(root, problems=problems))
     elif config.name == "mesc":
-        conversations = read_mesc(_root(config), corpus="mesc", video_pattern=config.video_pattern, problems=problems)
+        root, pattern = _root(config), config.video_pattern
+        conversations = kept_or_read(
+            cache,
+            ["mesc", pattern],
+            mesc_files(root),
+            problems,
+            lambda: read_mesc(root, corpus="mesc", video_pattern=pattern, problems=problems),
+        )
     else:
         return read_emotyda_esc(_root(config), video_pattern=config.video_pattern, problems=problems)
     return tuple(example for conversation in conversations for example in support_examples(conversation))
@@ -123,6 +133,8 @@ def _check_ids(examples: Iterable[SupportExample]) -> None:
 
 def _drawn(examples: list[SupportExample], limit: int | None, seed: str) -> tuple[SupportExample, ...]:
     """Every split has its own seed, and a larger draw contains the smaller ones."""
+    if limit is None:
+        return tuple(examples)
     order = list(range(len(examples)))
     random.Random(seed).shuffle(order)  # noqa: S311  a draw, not a secret
     return tuple(examples[index] for index in sorted(order[:limit]))

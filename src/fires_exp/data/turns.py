@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from operator import attrgetter
 
 from fires_exp.data.records import Clip, Role, Utterance
 
@@ -15,10 +16,11 @@ NOTE_ASPECTS = ("visual_scene", "emotion", "situation", "response_strategy")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # those that are not white space
 _RESERVED = re.compile(r"<\|[^<>]*\|>|</?(?:think|response)>", re.IGNORECASE)
 _HALF_MARK = re.compile(r"<\||\|>")
+_SPEAKER = attrgetter("speaker")
 _NESTED = 9  # marks within marks; deeper ones, which nobody writes, lose their halves all at once
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and it would take thrice as long
 class SpokenLine:
     """One utterance of a corpus, its text and labels clean. `speaker` is the corpus's own word.
 
@@ -54,11 +56,13 @@ class Turn:
     @property
     def clip(self) -> Clip | None:
         """From the first start to the last end; None without times, where they run backwards, or over two videos."""
-        videos = {line.video for line in self.lines}
-        start = next((line.start_seconds for line in self.lines if line.start_seconds is not None), None)
-        end = next((line.end_seconds for line in reversed(self.lines) if line.end_seconds is not None), None)
-        video = next(iter(videos))
-        if len(videos) > 1 or video is None or start is None or end is None or end <= start:
+        video = self.lines[0].video
+        starts = [line.start_seconds for line in self.lines if line.start_seconds is not None]
+        ends = [line.end_seconds for line in self.lines if line.end_seconds is not None]
+        if video is None or not starts or not ends or any(line.video != video for line in self.lines):
+            return None
+        start, end = starts[0], ends[-1]
+        if end <= start:
             return None
         return Clip(video=video, start_seconds=start, end_seconds=end)
 
@@ -74,7 +78,7 @@ class Turn:
 
 def merge_turns(lines: Sequence[SpokenLine]) -> tuple[Turn, ...]:
     """The turns of one conversation, whose lines stand in order."""
-    return tuple(Turn(lines=tuple(group)) for _, group in groupby(lines, key=lambda line: line.speaker))
+    return tuple(Turn(lines=tuple(group)) for _, group in groupby(lines, key=_SPEAKER))
 
 
 def clean_text(text: str) -> str:
@@ -104,10 +108,11 @@ def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
     >>> clean_labels(["Open question", "undefined", "open question", "Approval"])
     ('open question', 'approval')
     """
-    return _clean_labels(tuple(labels))
+    return tuple(dict.fromkeys([cleaned for label in labels if (cleaned := _clean_label(label))]))
 
 
 @lru_cache(maxsize=4096)  # a corpus has a few dozen labels and names some in every row
-def _clean_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
-    cleaned = (clean_text(label).lower() for label in labels)
-    return tuple(dict.fromkeys(label for label in cleaned if label not in ("", "undefined")))
+def _clean_label(label: str) -> str:
+    """Empty for one that is none."""
+    cleaned = clean_text(label).lower()
+    return "" if cleaned == "undefined" else cleaned

@@ -67,14 +67,14 @@ class Workspace:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return read_dataset(self.config.dataset, self.config.seed)
+        return read_dataset(self.config.dataset, self.config.seed, self.cache)
 
     @cached_property
     def test_dataset(self) -> Dataset:
         """What is predicted and scored: the dataset itself unless `test_dataset` names another."""
         if self.config.test_dataset is None:
             return self.dataset
-        return read_dataset(self.config.test_dataset, self.config.seed)
+        return read_dataset(self.config.test_dataset, self.config.seed, self.cache)
 
     def examples(self, split: Split) -> tuple[SupportExample, ...]:
         """A split of the dataset that is trained on. Raises `ConfigError` where it is empty."""

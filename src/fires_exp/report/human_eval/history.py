@@ -36,7 +36,7 @@ class HistorySettings:
     frames: FramesConfig
     seed: int
     split: Split
-    frame_cache: Path
+    cache: Path
 
 
 def context_only(prediction: Prediction) -> tuple[ShownTurn, ...]:
@@ -49,11 +49,11 @@ def read_histories(run_folders: Sequence[Path], predictions: Sequence[Prediction
     system without video is judged beside what there was to see."""
     settings = [_settings(folder) for folder in run_folders]
     chosen = next((one for one in settings if one.frames.name != "none"), settings[0])
-    dataset = read_dataset(chosen.dataset, chosen.seed)
+    dataset = read_dataset(chosen.dataset, chosen.seed, chosen.cache)
     examples = {example.id: example for example in dataset.examples[chosen.split]}
     for prediction in predictions:
         _check(examples.get(prediction.id), prediction, chosen.run_folder)
-    reader = FrameReader(chosen.frames, dataset.video_root, chosen.frame_cache)
+    reader = FrameReader(chosen.frames, dataset.video_root, chosen.cache / "frames")
     bar = tqdm(predictions, desc="reading histories", unit="instance", disable=None)
     return {prediction.id: _shown(examples[prediction.id], reader) for prediction in bar}
 
@@ -89,7 +89,7 @@ def _settings(run_folder: Path) -> HistorySettings:
             frames=_section(FramesConfig, tree["frames"]),
             seed=tree["seed"],
             split=tree["predict"]["split"],
-            frame_cache=Path(tree["paths"]["cache"]).expanduser().absolute() / "frames",
+            cache=Path(tree["paths"]["cache"]).expanduser().absolute(),
         )
     except (KeyError, TypeError, OmegaConfBaseException) as error:
         problem = str(error).strip().splitlines()[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -16,6 +17,8 @@ from fires_exp.errors import ConfigError
 from fires_exp.report.panels import COMPLETIONS
 from fires_exp.stages.artefact import whole_lines
 from fires_exp.stages.loggers import samples
+
+log = logging.getLogger("fires_exp.stages")
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -44,9 +47,13 @@ def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: P
             return Board(place, stage)
         if chosen.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
             raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
-        from fires_exp.stages.loggers.wandb_run import WandbRun
+        from fires_exp.stages.loggers.wandb_run import NoWandbRunError, WandbRun
 
-        return WandbRun(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, place=place)
+        try:
+            return WandbRun(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, place=place)
+        except NoWandbRunError as error:
+            log.warning("W&B: %s; %s goes on without it, with its numbers in %s", error, stage, place / stage / "csv")
+            return CSVLogger(place, name=stage, version="csv")
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"logger={chosen.name} needs a package that is not installed: pip install fires-exp[{chosen.name}] ({error})"

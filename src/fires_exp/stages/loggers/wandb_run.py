@@ -30,8 +30,15 @@ log = logging.getLogger("fires_exp.stages")
 RUN = "wandb_run.json"
 
 
+class NoWandbRunError(Exception):
+    """W&B would not even begin a run; the message is its first line."""
+
+
 class WandbRun(Logger):
-    """Whatever goes wrong here is said once and costs the run its curves in Weights & Biases, nothing else."""
+    """Whatever goes wrong here is said once and costs the run its curves in Weights & Biases, nothing else.
+
+    Raises `NoWandbRunError` where there is no run to begin with.
+    """
 
     def __init__(self, config: Config, *, stage: str, stage_folder: Path, run_folder: Path, place: Path) -> None:
         super().__init__()
@@ -43,20 +50,23 @@ class WandbRun(Logger):
         self.finish_seconds = config.logger.finish_seconds
         self.words = place / "wandb.txt"
         self.broken = self.finished = False
-        self.run = wandb.init(
-            project=config.logger.project,
-            entity=config.logger.entity,
-            id=known["id"],
-            group=config.name,
-            job_type=kind_of(stage),
-            name=f"{config.name}-{stage}-{run_folder.name}",
-            tags=[config.dataset.name, config.trained_model, config.aspects.name, config.reward.name],
-            config=settings,
-            dir=place,
-            mode="offline",
-            reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
-        )
+        try:
+            self.run = wandb.init(
+                project=config.logger.project,
+                entity=config.logger.entity,
+                id=known["id"],
+                group=config.name,
+                job_type=kind_of(stage),
+                name=f"{config.name}-{stage}-{run_folder.name}",
+                tags=[config.dataset.name, config.trained_model, config.aspects.name, config.reward.name],
+                config=settings,
+                dir=place,
+                mode="offline",
+                reinit="create_new",
+                settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+            )
+        except Exception as error:  # its service does not start, its folder cannot be written, a setting that it does not know
+            raise NoWandbRunError(_first_line(error)) from error
         self.folder = Path(self.run.settings.sync_dir)
         self.earlier = [Path(folder) for folder in known["folders"] if folder != str(self.folder)]
         known["folders"] = [*map(str, self.earlier), str(self.folder)]
@@ -112,7 +122,7 @@ class WandbRun(Logger):
                 action()
         except Exception as error:  # whatever wandb raises: no curve is worth a run
             self.broken = True
-            self._say(f"{type(error).__name__}: {error}".splitlines()[0])
+            self._say(_first_line(error))
 
     def _give_up(self, problem: str) -> None:
         self.sender = None
@@ -120,3 +130,7 @@ class WandbRun(Logger):
 
     def _say(self, problem: str) -> None:
         log.warning("W&B: %s; nothing else is lost, and `wandb sync %s` sends what is there", problem, self.folder)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -73,7 +73,7 @@ define SWEEP
 $(1): setup
 	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
 	status=$$$$?; [ $$$$status -le 1 ] || exit $$$$status; \
-	$$(BIN)/python -m fires_exp.report experiments/$(2) --runs runs/$(2)/$$(SCALE)
+	$$(BIN)/python -m fires_exp.report experiments/$(2) --runs runs/$(2)/$$(SCALE) && exit $$$$status
 endef
 $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair))))))
 

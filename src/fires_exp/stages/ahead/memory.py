@@ -189,7 +189,7 @@ def _sampling(setting: Setting, sampling: SamplingConfig, prompt: int, prompts: 
     element = FLOAT if native and not setting.on_gpu else setting.element
     tokens = prompts * prompt + rows * sampling.max_new_tokens if native else rows * (prompt + sampling.max_new_tokens)
     cache = 2 * shape.layers * shape.key_width * element * tokens
-    packed = native and not setting.on_gpu and setting.element == FLOAT
-    weights = FLOAT * (shape.linear_parameters + shape.vocabulary * shape.hidden) if packed else 0
-    draw = FLOAT * 4 if sampling.temperature == 0 else FLOAT * 3 + 8 * (2 if sampling.top_p == 1.0 else 5)
+    laid_out = native and not setting.on_gpu
+    weights = setting.element * (shape.linear_parameters + shape.vocabulary * shape.hidden) if laid_out else 0
+    draw = FLOAT * 4 if sampling.temperature == 0 else FLOAT * 3 + 8 * (1 if sampling.top_p == 1.0 else 5)
     return cache * 3 // 2, weights + rows * shape.vocabulary * draw

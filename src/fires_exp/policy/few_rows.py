@@ -160,7 +160,7 @@ def _folded_together(weights: Sequence[AdaptedWeight]) -> Tensor:
     sizes = [len(one.weight) for one in weights]
     folded_NK = weights[0].weight.new_empty(sum(sizes), weights[0].weight.shape[1])
     for one, part in zip(weights, folded_NK.split(sizes), strict=True):  # type: ignore[no-untyped-call]
-        one.fold_into(part)
+        one.folded(part)
     return folded_NK
 
 

@@ -52,19 +52,12 @@ class AdaptedWeight:
             dropout=float(drop.p) if isinstance(drop, nn.Dropout) and drop.training else 0.0,
         )
 
-    def folded(self) -> Tensor:
-        """W + scale · B A, a new tensor unless there is no pair."""
+    def folded(self, out_NK: Tensor | None = None) -> Tensor:
+        """W + scale · B A, written to `out_NK` if there is one (no gradient then), else a new tensor unless there is no pair."""
         if self.lora_a is None or self.lora_b is None:
-            return self.weight
-        return torch.addmm(self.weight, self.lora_b.to(self.weight.dtype), self.lora_a.to(self.weight.dtype), alpha=self.scale)
-
-    def fold_into(self, folded_NK: Tensor) -> None:
-        """Write what `folded` gives, without gradients."""
-        if self.lora_a is None or self.lora_b is None:
-            folded_NK.copy_(self.weight)
-            return
+            return self.weight if out_NK is None else out_NK.copy_(self.weight)
         pair = self.lora_b.to(self.weight.dtype), self.lora_a.to(self.weight.dtype)
-        torch.addmm(self.weight, *pair, alpha=self.scale, out=folded_NK)
+        return torch.addmm(self.weight, *pair, alpha=self.scale, out=out_NK)
 
 
 class Projections:

@@ -22,6 +22,7 @@ import yaml
 from tqdm import tqdm
 
 from fires_exp.errors import ConfigError, FiresError
+from fires_exp.report.run_files import TERMINAL, refusal
 
 USER_ERROR = 2
 NOT_ALL_DONE = 1
@@ -102,15 +103,11 @@ def run(job: Job) -> Outcome:
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / COMMAND).write_text(json.dumps({"overrides": job.overrides}, indent=1) + "\n", encoding="utf-8")
     (job.folder / RUN_RECORD).unlink(missing_ok=True)  # of other overrides, or of a run that did not finish
-    log = job.folder / "terminal.log"
+    log = job.folder / TERMINAL
     with log.open("w", encoding="utf-8") as terminal:
         status = subprocess.run(job.command, stdout=terminal, stderr=subprocess.STDOUT, check=False).returncode
-    return _outcome(job, "" if status == 0 else _reason(log, status), ran=True)
-
-
-def _reason(log: Path, status: int) -> str:
-    said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("fires_exp: ")]
-    return said[-1].removeprefix("fires_exp: ") if said else f"ended with status {status}; {log} has what it said"
+    why = refusal(job.folder) or f"ended with status {status}; {log} has what it said"
+    return _outcome(job, why if status else "", ran=True)
 
 
 def _outcome(job: Job, line: str, *, ran: bool) -> Outcome:

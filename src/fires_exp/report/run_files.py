@@ -1,4 +1,4 @@
-"""The JSON files of a run folder."""
+"""The JSON files of a run folder, and what a sweep's run said."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import StageError
+
+TERMINAL = "terminal.log"
+_SPEAKER = "fires_exp: "
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -35,3 +38,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [*rows, json.loads(rest)] if rest else rows
     except json.JSONDecodeError:
         return rows
+
+
+def refusal(folder: Path) -> str:
+    """The last line in which a sweep's run that was refused says why; empty where it said nothing."""
+    terminal = folder / TERMINAL
+    text = terminal.read_text(encoding="utf-8", errors="replace") if terminal.is_file() else ""
+    said = [line for line in text.splitlines() if line.startswith(_SPEAKER)]
+    return said[-1].removeprefix(_SPEAKER) if said else ""

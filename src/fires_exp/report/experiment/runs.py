@@ -15,10 +15,8 @@ import yaml
 from fires_exp.errors import ReportError
 from fires_exp.metrics import instance_scores
 from fires_exp.report.experiment.folder import Row
-from fires_exp.report.run_files import read_object, read_rows
+from fires_exp.report.run_files import read_object, read_rows, refusal
 
-TERMINAL = "terminal.log"  # what a sweep's run said
-SPEAKER = "fires_exp: "
 # the same loader in C, where PyYAML was built with it: ten times faster on a whole configuration
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -94,18 +92,11 @@ def read_row(scale_folder: Path, row: Row) -> RowRuns:
     )
 
 
-def _refusal(terminal: Path) -> str:
-    """The last line in which a run that was refused says why; empty where it said nothing."""
-    text = terminal.read_text(encoding="utf-8", errors="replace") if terminal.is_file() else ""
-    said = [line for line in text.splitlines() if line.startswith(SPEAKER)]
-    return said[-1].removeprefix(SPEAKER) if said else ""
-
-
 def _read_run(folder: Path, seed: int, row: Row) -> Run | str:
     """The run, or why there is none."""
     record = read_object(folder / "run.json")
     if not record:
-        return _refusal(folder / TERMINAL) or "failed or stopped before it began: no run.json"
+        return refusal(folder) or "failed or stopped before it began: no run.json"
     status = record.get("status", "finished")
     if status != "finished":
         return "running, or stopped without a word" if status == "running" else str(status)

@@ -30,11 +30,11 @@ smoke: setup ## the whole recipe on a tiny random model, under a minute
 test: setup ## the tests, two files at a time, and why any was skipped
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rs
 
-check: setup ## lint, format, types, licences, known vulnerabilities
+check: setup ## lint, format, types, licenses, known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python checks/licences.py
+	$(BIN)/python checks/licenses.py
 	$(BIN)/python checks/audit.py
 
 fuzz: setup ## the fuzzing of the tests with 30 times as many inputs, new ones each time (a quarter of an hour)
@@ -65,13 +65,13 @@ SEEDS ?= 42
 OFFLINE := $(if $(filter demo,$(SCALE)),1,0)
 JOBS ?= 1
 MORE ?=
-TABLES := table1=table1_main table2=table2_components table4=table4_aspects table5=table5_generalisation
+TABLES := table1=table1_main table2=table2_components table4=table4_aspects table5=table5_generalization
 TABLES += figure7=figure7_cold_start appendix_e=appendix_e_beta
 
 define SWEEP
 .PHONY: $(1)
 $(1): setup
-	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
+	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp.cli.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
 	status=$$$$?; [ $$$$status -le 1 ] || exit $$$$status; \
 	$$(BIN)/python -m fires_exp.report experiments/$(2) --runs runs/$(2)/$$(SCALE) && exit $$$$status
 endef
@@ -86,15 +86,15 @@ paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
 tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE (docs/sweeps.md)
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
 
-figure3: setup ## which aspects the synthesised thoughts name; SCALE=demo|paper, MORE
+figure3: setup ## which aspects the synthesized thoughts name; SCALE=demo|paper, MORE
 	@[ -n "$(filter demo paper,$(SCALE))" ] || { echo "SCALE=$(SCALE): choose demo or paper"; exit 2; }
-	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesise $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
+	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesize $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
 	@echo runs/figure3/$(SCALE)/aspect_shares.svg
 
 # studies of one system against others, each a folder with key.json and the raters' files
 STUDIES ?= $(sort $(patsubst %/key.json,%,$(wildcard runs/human_eval/key.json runs/human_eval/*/key.json studies/*/key.json)))
 RATINGS ?= ratings_*.json
-COMPARE = $(BIN)/python -m fires_exp.report.human_eval compare $(STUDIES) --ratings '$(RATINGS)'
+COMPARE = $(BIN)/python -m fires_exp.human_eval compare $(STUDIES) --ratings '$(RATINGS)'
 
 figure5: setup ## whom raters prefer, over studies: STUDIES='studies/… studies/…' RATINGS='ratings_*.json' (docs/human_eval.md)
 	$(COMPARE) --question preference --out runs/human_eval/figure5
@@ -109,7 +109,7 @@ OUT ?= runs/human_eval
 
 human-eval: setup ## a blind page for raters: A=<run or predictions> B=<the same>, COUNT, SEED, OUT, NAMES (docs/human_eval.md)
 	@[ -n "$(A)" ] && [ -n "$(B)" ] || { echo "name two systems: make human-eval A=runs/… B=runs/…"; exit 2; }
-	$(BIN)/python -m fires_exp.report.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED) $(if $(NAMES),--names $(NAMES))
+	$(BIN)/python -m fires_exp.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED) $(if $(NAMES),--names $(NAMES))
 
-clean: ## delete runs, artefacts and caches of tools (the virtual environment stays)
+clean: ## delete runs, artifacts and caches of tools (the virtual environment stays)
 	rm -rf runs multirun artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

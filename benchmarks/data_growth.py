@@ -50,7 +50,7 @@ COLUMNS = (
 
 def write_corpus(folder: Path, scale: int, seed: int) -> int:
     """Write `MESC.csv` and `split_ids.json`; how many rows."""
-    from fires_exp.data.sample import sample_texts
+    from fires_exp.data.readers.sample import sample_texts
 
     words = sorted({word for text in sample_texts() for word in text.split()})
     rng = random.Random(seed)
@@ -90,10 +90,10 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_module
 
     from fires_exp.config.load import load_config, register_schema
+    from fires_exp.pipeline.workspace import Workspace
     from fires_exp.policy.backbone import build_processor
     from fires_exp.report.run_record import peak_memory_bytes
-    from fires_exp.stages.fit import training_plan
-    from fires_exp.stages.workspace import Workspace
+    from fires_exp.training.fit import training_plan
 
     register_schema()
     with initialize_config_module(config_module="fires_exp.conf", version_base="1.3"):

@@ -1,7 +1,7 @@
 """Does GRPO raise a reward that can be raised? A toy task on the tiny random backbone, over several seeds.
 
 The reward is the share of vowels among a completion's letters. Nothing but the reward tells the model so: if sampling, rewards,
-advantages, loss and optimiser work together, the curve rises; with shuffled rewards (the control) it must not.
+advantages, loss and optimizer work together, the curve rises; with shuffled rewards (the control) it must not.
 
     python benchmarks/grpo_learns.py --out docs        writes docs/grpo_learns.json and docs/grpo_learns.svg
 """
@@ -29,15 +29,15 @@ from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.config.schema import Config
-from fires_exp.data.read import read_dataset
-from fires_exp.modules.batches import StepLoader, step_plan
-from fires_exp.modules.grpo import GrpoModule
+from fires_exp.data.dataset import read_dataset
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import Answer, RewardBreakdown
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
-from fires_exp.rewards.total import Answer, RewardBreakdown
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion
+from fires_exp.training.step_loader import StepLoader, step_plan
 
 PLAN = ThinkingPlan(kind="none", aspects=())
 
@@ -105,11 +105,11 @@ def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
     """One thin line a seed, one thick line for their mean."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    for (name, runs), colour in zip(curves.items(), ("#0072b2", "#999999"), strict=True):
+    for (name, runs), color in zip(curves.items(), ("#0072b2", "#999999"), strict=True):
         for run in runs:
-            axes.plot(run, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(run, color=color, alpha=0.25, linewidth=0.8)
         mean = [sum(values) / len(values) for values in zip(*runs, strict=True)]
-        axes.plot(mean, color=colour, linewidth=2.2, label=f"{name}, mean of {len(runs)} seeds")
+        axes.plot(mean, color=color, linewidth=2.2, label=f"{name}, mean of {len(runs)} seeds")
     axes.set_xlabel("GRPO step")
     axes.set_ylabel("share of vowels in samples")
     axes.spines[["top", "right"]].set_visible(False)

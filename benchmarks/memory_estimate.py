@@ -55,7 +55,7 @@ CASES = (
 
 def write_conversations(path: Path, words: int, seed: int) -> None:
     """Conversations of one length; each has one instance with the whole history."""
-    from fires_exp.data.sample import sample_texts
+    from fires_exp.data.readers.sample import sample_texts
 
     known = sorted({word for text in sample_texts() for word in text.split() if word.isalpha()})
     rng = random.Random(seed)
@@ -81,7 +81,7 @@ def run_case(case: Case, backbone: str, dtype: str, seed: int) -> dict[str, Any]
             write_conversations(place / "talks.jsonl", case.words, seed)
             dataset = ["dataset=jsonl", f"dataset.root={place / 'talks.jsonl'}", "frames=none"]
         stages = {
-            "sft": ["recipe.stages=[synthesise,sft]", "recipe.policies=[]"],
+            "sft": ["recipe.stages=[synthesize,sft]", "recipe.policies=[]"],
             "grpo": ["recipe.stages=[grpo]", "recipe.policies=[]"],
             "predictions": ["recipe=zero_shot"],
         }[case.stage]

@@ -19,15 +19,15 @@ from step_clock import Line, StepClock
 from step_floor import floor_seconds, measured_rates, step_work
 from step_task import PLAN, RawPrompt, StepTask, build_backbone, prompts_of_round, reward_of, weights_print
 
-import fires_exp.modules.grpo
+import fires_exp.grpo.module
 from fires_exp.data.records import SupportExample
-from fires_exp.modules.grpo import GrpoModule
+from fires_exp.grpo.collect import collect_rollouts
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import RewardBreakdown
+from fires_exp.grpo.rollouts import RolloutGroup
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, PromptEncoder
-from fires_exp.rewards.total import RewardBreakdown
-from fires_exp.rollouts.collect import collect_rollouts
-from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.thinking.tags import ParsedCompletion
 
 
@@ -134,7 +134,7 @@ def main() -> None:
         rates=asdict(rates),
         floor_seconds=floor_seconds(work, rates),
     )
-    with patch.object(fires_exp.modules.grpo, "collect_rollouts", collect_and_keep):
+    with patch.object(fires_exp.grpo.module, "collect_rollouts", collect_and_keep):
         trainer.fit(module, Rounds(prompts, encoder, clock, line))
 
 

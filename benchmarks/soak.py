@@ -26,12 +26,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import psutil
 
-from fires_exp.report.figures import Line, curves
+from fires_exp.report.plots import Line, curves
 
 SAMPLED_EVERY_SECONDS = 0.25
 WARM_UP = 0.2
 STAGES = {
-    "sft": ["recipe.stages=[synthesise,sft]", "recipe.policies=[]"],
+    "sft": ["recipe.stages=[synthesize,sft]", "recipe.policies=[]"],
     "grpo": ["recipe.stages=[grpo]", "recipe.policies=[]"],
 }
 
@@ -73,7 +73,7 @@ def _lines(path: Path) -> int:
 
 
 def slope(steps: Sequence[float], held: Sequence[float]) -> dict[str, float]:
-    """Of the line through what comes after the warm-up: bytes a step, with the standard error that neighbouring samples, which
+    """Of the line through what comes after the warm-up: bytes a step, with the standard error that neighboring samples, which
     are not independent, leave: samples are averaged over twenty equal pieces first."""
     first = int(len(steps) * WARM_UP)
     x, y = (np.array([piece.mean() for piece in np.array_split(np.asarray(one[first:]), 20)]) for one in (steps, held))

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-PARTS = ("preparing", "sampling", "scoring", "backward", "optimiser")
+PARTS = ("preparing", "sampling", "scoring", "backward", "optimizer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +77,10 @@ class StepClock:
         return wrapped
 
     def watch_torch(self) -> None:
-        """Charge every backward pass (activations recomputed in it included) and every optimiser's step."""
+        """Charge every backward pass (activations recomputed in it included) and every optimizer's step."""
         torch.autograd.backward = self.timed("backward", torch.autograd.backward)
         torch.autograd.grad = self.timed("backward", torch.autograd.grad)
-        torch.optim.AdamW.step = self.timed("optimiser", torch.optim.AdamW.step)  # type: ignore[method-assign]
+        torch.optim.AdamW.step = self.timed("optimizer", torch.optim.AdamW.step)  # type: ignore[method-assign]
 
     def _give_back(self) -> None:
         if self.cuda:

@@ -5,7 +5,7 @@ once forward and once backward for the policy; the same over its G completions, 
 step for all prompts together. Counted are matrix products (2 operations a multiply-add), causal attention with half of its
 square, LoRA's own products in the policy pass only (it can be folded in for sampling and is off in the reference). The base is
 frozen, so backward takes the gradient of each product's input alone, and none for the vision tower. Element-wise work, the
-optimiser and the preprocessing of pictures are not counted.
+optimizer and the preprocessing of pictures are not counted.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from step_task import Shape, StepTask
 
 GENERATIONS = (1, 2, 4, 8, 16)
 FRAMES = (0, 4, 8, 16)
-COLOURS = ("#999999", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
+COLORS = ("#999999", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
 
 
 def sweep(task: StepTask, measure: Callable[[StepTask, str], dict[str, Any]], out: Path) -> None:
@@ -66,9 +66,9 @@ def draw(by_generations: dict[int, Any], by_frames: dict[int, Any], path: Path) 
     for axes, points, label in zip(panels, (by_generations, by_frames), ("completions a prompt, G", "frames"), strict=True):
         places = range(len(points))
         bottom = numpy.zeros(len(points))
-        for part, colour in zip(PARTS, COLOURS, strict=True):
+        for part, color in zip(PARTS, COLORS, strict=True):
             heights = numpy.array([point["seconds"][part] for point in points.values()])
-            axes.bar(places, heights, bottom=bottom, color=colour, width=0.6, label=part)
+            axes.bar(places, heights, bottom=bottom, color=color, width=0.6, label=part)
             bottom += heights
         floors = [point["floor_seconds"] for point in points.values()]
         axes.hlines(floors, [x - 0.4 for x in places], [x + 0.4 for x in places], color="black", label="floor")

@@ -29,9 +29,9 @@ from fires_exp.config.schema import (
     SamplingConfig,
     StopConfig,
 )
-from fires_exp.data.bad_rows import RowProblems
+from fires_exp.data.readers.row_errors import RowProblems
+from fires_exp.data.readers.sample import read_sample
 from fires_exp.data.records import Role, SupportExample, Utterance
-from fires_exp.data.sample import read_sample
 from fires_exp.policy.backbone import build_policy, build_processor, choose_attention, choose_dtype
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import ImageChatProcessor

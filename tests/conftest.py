@@ -61,3 +61,38 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"real corpora are not at {folder}; set FIRES_EXP_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """As a whole run leaves it."""
+    from report.synthetic_run import write_run
+
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Skips where there is no Chromium."""
+    from browser import COMMAND, Browser
+
+    if COMMAND is None:
+        pytest.skip("no Chromium here")
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory, cache):
+    """The folder of a study whose one system answers in markup."""
+    from human_eval.study_files import ATTACK, STUDY_COUNT, change_line, write_system
+
+    from fires_exp.cli.human_eval import main
+
+    folder = tmp_path_factory.mktemp("study")
+    runs = [write_system(folder / place, name, cache) for place, name in (("1", "gemstone"), ("2", "limestone"))]
+    for line in range(35):
+        change_line(runs[0] / "predictions" / "grpo.jsonl", line, response=ATTACK, thought=ATTACK)
+    assert main(["make", *map(str, runs), "--out", str(folder / "out"), "--count", str(STUDY_COUNT), "--seed", "42"]) == 0
+    return folder / "out"

@@ -25,7 +25,7 @@ class FaultyServer(ThreadingHTTPServer):
     """Answers `/v1/chat/completions`. `faults` are taken one a request, first to last, before it answers properly; `say` makes an
     answer's text from a request's body; `delay` is how many seconds an answer takes.
 
-    requests: bodies in the order they came · authorizations: their headers · arrivals: when, in seconds
+    requests: bodies in the order they came · authorizations: their headers · arbaselines: when, in seconds
     """
 
     daemon_threads = True
@@ -34,7 +34,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.say, self.faults, self.delay = say, list(faults), delay
         self.lock = threading.Lock()
-        self.requests, self.authorizations, self.arrivals, self.answered = [], [], [], []
+        self.requests, self.authorizations, self.arbaselines, self.answered = [], [], [], []
         self.busy = self.most_busy = 0
 
     @property
@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(body)
             server.authorizations.append(self.headers.get("Authorization"))
-            server.arrivals.append(time.monotonic())
+            server.arbaselines.append(time.monotonic())
             fault = server.faults.pop(0) if server.faults else None
             server.busy += 1
             server.most_busy = max(server.most_busy, server.busy)

@@ -15,19 +15,19 @@ from making import FLEXIBLE, SAMPLING, face, make_example
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fires_exp.config.load import load_config, register_schema
+from fires_exp.distributed import collectives
 from fires_exp.errors import RankError
-from fires_exp.modules import ranks
-from fires_exp.modules.batches import StepLoader, WholePass
-from fires_exp.modules.grpo import GrpoModule
-from fires_exp.modules.sft import SftItem, SftModule
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import RewardBreakdown
+from fires_exp.pipeline.judge import JudgeOfRanks
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
-from fires_exp.rewards.total import RewardBreakdown
-from fires_exp.stages.fit import fresh_adapter
-from fires_exp.stages.judge import JudgeOfRanks
-from fires_exp.stages.sharded import ShardedAdamW
-from fires_exp.stages.strategies import strategy_for
 from fires_exp.thinking.aspects import ThinkingPlan
+from fires_exp.training.fit import fresh_adapter
+from fires_exp.training.sft import SftItem, SftModule
+from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.strategies import strategy_for
+from fires_exp.training.zero2 import ShardedAdamW
 
 # a step that two ranks share evenly, one where they can't, one with less than an instance a rank
 PLAN = [[0, 1, 2, 3], [4, 0, 2], [1]]
@@ -70,25 +70,25 @@ def _enter(rank, count, port, function, args):
     told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in told.items()})
     torch.set_num_threads(1)
-    ranks.connect(rank, count, torch.device("cpu"))
+    collectives.connect(rank, count, torch.device("cpu"))
     try:
         function(*args)
     finally:
-        ranks.disconnect()
+        collectives.disconnect()
 
 
 def train_all(runs, cache, folder):
     """Train once for each name and its overrides; what came of it goes to `<name>-<ranks>-<rank>.pt`."""
-    if ranks.count() > 1:
+    if collectives.count() > 1:
         check_meetings()
         if any("trainer=zero2" in overrides for overrides in runs.values()):
             check_sharding()
     for name, overrides in runs.items():
-        torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{ranks.count()}-{ranks.rank()}.pt")
+        torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{collectives.count()}-{collectives.rank()}.pt")
 
 
 def train(stage, cache, overrides):
-    """Three steps: what each optimiser step was given, what was logged and sampled, the adapter."""
+    """Three steps: what each optimizer step was given, what was logged and sampled, the adapter."""
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         config = load_config(compose("config", overrides=["backbone=tiny", "sft=smoke", "grpo=smoke", *overrides]))
@@ -145,8 +145,8 @@ def train(stage, cache, overrides):
     trainer = pl.Trainer(
         callbacks=[last],
         accelerator="cpu",
-        devices=ranks.count(),
-        strategy=strategy_for(config.trainer.strategy, together=ranks.count() > 1),
+        devices=collectives.count(),
+        strategy=strategy_for(config.trainer.strategy, together=collectives.count() > 1),
         max_epochs=1,
         logger=recorder,
         log_every_n_steps=1,
@@ -163,7 +163,7 @@ def train(stage, cache, overrides):
 
 
 class Last(pl.Callback):
-    """The optimiser's state as a checkpoint has it, after the last step."""
+    """The optimizer's state as a checkpoint has it, after the last step."""
 
     def on_train_end(self, trainer, module):
         self.optimizer = trainer.strategy.optimizer_state(trainer.optimizers[0])
@@ -172,11 +172,11 @@ class Last(pl.Callback):
 def check_meetings():
     """Each meeting of `ranks`, asserted in both of two processes."""
     with pytest.raises(RankError, match="do not agree about the seed: 40, 41"):
-        ranks.check_same("the seed", 40 + ranks.rank())
-    with ranks.alone():
-        assert (ranks.count(), ranks.gather("x")) == (1, ["x"])
-    assert ranks.joined(range(ranks.rank() + 1)) == [0, 0, 1]
-    assert ranks.from_first("first" if ranks.is_first() else "other") == "first"
+        collectives.check_same("the seed", 40 + collectives.rank())
+    with collectives.alone():
+        assert (collectives.count(), collectives.gather("x")) == (1, ["x"])
+    assert collectives.joined(range(collectives.rank() + 1)) == [0, 0, 1]
+    assert collectives.from_first("first" if collectives.is_first() else "other") == "first"
     check_judge()
 
 
@@ -190,14 +190,14 @@ def check_judge():
             return [float(len(response) > 3) for _, response in answers]
 
     shares = [[("a", "longer")], [("b", "x"), ("c", "longest")]]
-    own = [(make_example(name), response) for name, response in shares[ranks.rank()]]
-    scores = JudgeOfRanks(LengthJudge() if ranks.is_first() else None).scores(own)
-    assert scores == [[1.0], [0.0, 1.0]][ranks.rank()]
-    assert asked == ([*shares[0], *shares[1]] if ranks.is_first() else [])
+    own = [(make_example(name), response) for name, response in shares[collectives.rank()]]
+    scores = JudgeOfRanks(LengthJudge() if collectives.is_first() else None).scores(own)
+    assert scores == [[1.0], [0.0, 1.0]][collectives.rank()]
+    assert asked == ([*shares[0], *shares[1]] if collectives.is_first() else [])
 
 
 def check_sharding():
-    """A step after the state went out of one sharded optimiser into another is the step that torch's own would do."""
+    """A step after the state went out of one sharded optimizer into another is the step that torch's own would do."""
     shapes, gradients = [(3, 5), (7,), (2, 2, 3)], torch.Generator().manual_seed(1)
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
     trained, expected = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))

@@ -19,11 +19,11 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from fires_exp.cli.optimized_metric import objective_of
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.config.schema import Config
 from fires_exp.config.secrets import refuse_secrets, without_secrets
 from fires_exp.errors import ConfigError, FiresError
-from fires_exp.objective import objective_of
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -77,7 +77,7 @@ def _why(run_folder: Path) -> str:
 
 
 def _job(run_folder: Path) -> list[str]:
-    return [sys.executable, "-m", "fires_exp.job", str(run_folder)]
+    return [sys.executable, "-m", "fires_exp.cli.job", str(run_folder)]
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ class ConfigError(FiresError):
     """A value in the configuration is missing, unknown or contradicts another. Raised by `config` and by `stages`."""
 
 
-class EndpointError(FiresError):
-    """A service did not answer, or nothing to the point, or its budget is used up. Raised by `endpoint` and `scores.judge`."""
+class ServiceError(FiresError):
+    """A service did not answer, or nothing to the point, or its budget is used up. Raised by `service` and `scores.judge`."""
 
 
 class DataError(FiresError):
@@ -58,7 +58,7 @@ class StoppedError(FiresError):
 
 
 class StageError(FiresError):
-    """An artefact is missing, damaged or in use by another run. Raised by `stages`."""
+    """An artifact is missing, damaged or in use by another run. Raised by `stages`."""
 
 
 class ExhaustedError(FiresError):

@@ -67,7 +67,7 @@ def test_what_an_inner_part_takes_is_not_counted_for_the_outer_one(monkeypatch):
         now[0] += 16
     now[0] += 32
     report = clock.stop()
-    parts = {"preparing": 4, "sampling": 10, "scoring": 33, "backward": 16, "optimiser": 0}
+    parts = {"preparing": 4, "sampling": 10, "scoring": 33, "backward": 16, "optimizer": 0}
     assert report.seconds == parts | {"whole": 63}
 
 

@@ -25,7 +25,7 @@ EXTENDING = [
 
 
 def overrides_for(group, name):
-    ways = {"experiment": f"+experiment={name}", "sweep": f"+sweep={name}", "endpoint": f"+endpoint@teacher={name}"}
+    ways = {"experiment": f"+experiment={name}", "sweep": f"+sweep={name}", "service": f"+service@teacher={name}"}
     chosen = [ways.get(group, f"{group}={name}")]
     if group == "dataset" and name != "sample":
         chosen.append("dataset.root=somewhere")
@@ -33,12 +33,12 @@ def overrides_for(group, name):
         chosen.append("predictions=somewhere")
     if (group, name) == ("recipe", "export"):
         chosen.append("adapter=somewhere")
-    if (group, name) == ("recipe", "rival"):
-        chosen.append("rival=gpt_4o")
-    if (group, name) == ("recipe", "train_rival"):
-        chosen += ["trained_rival=smes", "aspects=no_thought"]
-    if group == "trained_rival" and name != "none":
-        chosen += ["recipe=train_rival", "aspects=no_thought"]
+    if (group, name) == ("recipe", "baseline"):
+        chosen.append("baseline=gpt_4o")
+    if (group, name) == ("recipe", "train_baseline"):
+        chosen += ["trained_baseline=smes", "aspects=no_thought"]
+    if group == "trained_baseline" and name != "none":
+        chosen += ["recipe=train_baseline", "aspects=no_thought"]
     if name.startswith("emotyda_esc") and group == "experiment":
         chosen.append("test_dataset.root=somewhere")
     return chosen
@@ -70,7 +70,7 @@ def test_an_option_that_extends_another_changes_each_leaf_that_it_writes(leaves,
             else:
                 yield f"{prefix}{key}"
 
-    for key in written(text, "teacher." if group == "endpoint" else f"{group}."):
+    for key in written(text, "teacher." if group == "service" else f"{group}."):
         assert ours[key] != theirs[key], f"{key} restates what {parent} says"
 
 
@@ -79,7 +79,7 @@ def test_a_sweep_s_folders_are_not_named_by_addresses_and_files(leaves):
 
     left_out = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]["job"]["config"]["override_dirname"]["exclude_keys"]
     with_slashes = {key for key in leaves() if key.rpartition(".")[2] in ("root", "base_url", "batch_requests", "batch_results")}
-    assert {"teacher.base_url", "rival.base_url", "reward.judge.base_url"} <= with_slashes <= set(left_out)
+    assert {"teacher.base_url", "baseline.base_url", "reward.judge.base_url"} <= with_slashes <= set(left_out)
 
 
 def test_a_resolved_tree_reads_back_as_it_was(composed, tmp_path):

@@ -93,12 +93,12 @@ def grey_of_second(second: int) -> int:
 
 @pytest.fixture(scope="session")
 def second_of() -> Callable[[Any], int]:
-    """The second of the test video that a frame was shown in, told by its grey."""
+    """The second of the test video that a frame was shown in, told by its gray."""
     return lambda frame: round((float(np.asarray(frame).mean()) - 10) / 24)
 
 
 def write_video(path: Path, *, key_frame_every_seconds: int) -> None:
-    """Ten seconds, ten frames each, every second a grey of its own."""
+    """Ten seconds, ten frames each, every second a gray of its own."""
     pictures = [
         Image.new("RGB", SIZE, (grey_of_second(second),) * 3) for second in range(SECONDS) for _ in range(FRAMES_A_SECOND)
     ]

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from fires_exp.config.schema import FramesConfig
-from fires_exp.data.bad_rows import RowProblems
-from fires_exp.data.frames import FrameReader
-from fires_exp.data.jsonl import read_jsonl
-from fires_exp.data.mesc import read_mesc
+from fires_exp.data.readers.jsonl import read_jsonl
+from fires_exp.data.readers.mesc import read_mesc
+from fires_exp.data.readers.row_errors import RowProblems
 from fires_exp.data.records import Clip, SupportExample, Utterance
-from fires_exp.data.video import Video
+from fires_exp.data.video.decoder import Video
+from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import DataError, FrameError
 
 Pattern = "S{season:02d}E{episode:02d}.mp4"

@@ -10,13 +10,13 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fires_exp.data.bad_rows import RowProblems
-from fires_exp.data.csv_table import read_csv
-from fires_exp.data.emotyda import read_emotyda_esc
-from fires_exp.data.jsonl import read_jsonl
-from fires_exp.data.mesc import read_mesc
-from fires_exp.data.support_pairs import read_support_pairs
-from fires_exp.data.turns import clean_text
+from fires_exp.data.readers.csv_rows import read_csv
+from fires_exp.data.readers.emotyda import read_emotyda_esc
+from fires_exp.data.readers.epitome import read_support_pairs
+from fires_exp.data.readers.jsonl import read_jsonl
+from fires_exp.data.readers.mesc import read_mesc
+from fires_exp.data.readers.row_errors import RowProblems
+from fires_exp.data.readers.utterances import clean_text
 from fires_exp.errors import DataError
 
 MESC = "Utterance Speaker Emotion Strategy Dialogue_ID Utterance_ID Season Episode StartTime EndTime".split()

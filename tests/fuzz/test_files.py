@@ -10,20 +10,20 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fires_exp.cli.human_eval import main as human_eval
+from fires_exp.cli.score import read_lines
 from fires_exp.config.load import load_yaml
-from fires_exp.endpoint.answers import BrokenAnswerError, in_one_line, read_answer
-from fires_exp.endpoint.chat import Answer, Refusal, Usage
-from fires_exp.endpoint.client import retry_after
-from fires_exp.endpoint.ledger import Ledger
-from fires_exp.endpoint.rehearsal import read_batch_results
 from fires_exp.errors import FiresError
-from fires_exp.report.human_eval.__main__ import main as human_eval
-from fires_exp.report.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
-from fires_exp.report.human_eval.study import VERDICTS, Key, KeyItem
-from fires_exp.report.human_eval.systems import read_system
+from fires_exp.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
+from fires_exp.human_eval.study import VERDICTS, Key, KeyItem
+from fires_exp.human_eval.systems import read_system
 from fires_exp.scores.rouge import rouge_l_f1
-from fires_exp.stages.artefact import whole_lines
-from fires_exp.stages.score import read_lines
+from fires_exp.services.client import retry_after
+from fires_exp.services.dry_run import read_batch_results
+from fires_exp.services.messages import Answer, Refusal, Usage
+from fires_exp.services.response_cache import Ledger
+from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
+from fires_exp.storage.artifacts import whole_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.thought import Thought

@@ -11,10 +11,10 @@ from making import SALIENT
 from PIL import Image
 
 from fires_exp.config.schema import FramesConfig
-from fires_exp.data.frame_choice import key_frame_indices, share_out, thinned, uniform_indices
-from fires_exp.data.frames import FrameReader
 from fires_exp.data.records import Clip, SupportExample, Utterance
-from fires_exp.data.video_files import episode_name, video_path
+from fires_exp.data.video.frame_selection import key_frame_indices, share_out, thinned, uniform_indices
+from fires_exp.data.video.frames import FrameReader
+from fires_exp.data.video.paths import episode_name, video_path
 from fires_exp.errors import DataError, FrameError
 
 # lengths of frames, some of them none: timestamps of broken files repeat
@@ -51,7 +51,7 @@ def test_shares_go_to_turns_with_a_clip_and_differ_by_one_at_most(has_clip, most
 
 
 class StillVideo:
-    """A video of grey frames that last as long as a test says."""
+    """A video of gray frames that last as long as a test says."""
 
     def __init__(self, steps):
         self.start_seconds = np.cumsum([0.0, *steps[:-1]])

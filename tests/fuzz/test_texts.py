@@ -7,10 +7,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from making import FLEXIBLE, make_example
 
-from fires_exp.data.turns import clean_text
-from fires_exp.endpoint.answers import split_reasoning
+from fires_exp.data.readers.utterances import clean_text
+from fires_exp.services.responses import split_reasoning
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
-from fires_exp.thinking.leaks import leaked_words
+from fires_exp.thinking.leakage import leaked_words
 from fires_exp.thinking.tags import TAGS, parse_completion, render_completion
 from fires_exp.thinking.teacher_answer import AnswerError, LeakLimits, read_thought
 from fires_exp.thinking.thought import Thought, parse_thought

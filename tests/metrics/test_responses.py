@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
-from fires_exp.data.sample import sample_texts
+from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import ScoreError
 from fires_exp.metrics import responses as module
 from fires_exp.metrics.measures import Answer

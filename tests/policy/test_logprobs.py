@@ -7,10 +7,10 @@ import torch
 from making import SAMPLING, face, make_example
 
 from fires_exp.policy.adapters import add_adapter
+from fires_exp.policy.frame_sensitivity import picture_effect, swap_frames
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.collate import collate
-from fires_exp.stages.canaries import picture_effect, swap_frames
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_special_tokens_are_never_drawn(tiny, prompts):
 
 def test_top_p_keeps_the_smallest_set_that_reaches_it():
     logprobs = torch.tensor([[0.2, 0.5, 0.3]]).log()
-    # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalised to 0.625 and 0.375
+    # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalized to 0.625 and 0.375
     drawn = [int(draw_top_p(logprobs, 0.6, torch.tensor([uniform]))) for uniform in (0.0, 0.62, 0.63, 0.999)]
     assert drawn == [1, 1, 2, 2]
     assert int(draw_top_p(logprobs, 0.01, torch.tensor([0.999]))) == 1

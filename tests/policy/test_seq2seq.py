@@ -108,7 +108,7 @@ def test_more_tokens_than_positions_another_kind_of_model_and_no_folder_are_one_
         check_seq2seq(settings(max_source_tokens=129), cache)
     with pytest.raises(BackboneError, match=r"no config\.json there"):
         check_seq2seq(settings(source="hub", path=str(tmp_path)), cache)
-    with pytest.raises(BackboneError, match=r"can't be loaded \(HF_HUB_OFFLINE is set\).*trained_rival\.model=backbone"):
+    with pytest.raises(BackboneError, match=r"can't be loaded \(HF_HUB_OFFLINE is set\).*trained_baseline\.model=backbone"):
         check_seq2seq(settings(source="hub", path="nobody/nothing"), cache)
     check_seq2seq(settings(), cache)
 

@@ -28,7 +28,7 @@ for build in (lambda: build_policy(backbone, cache, torch.device("cpu")), lambda
 def lines(tmp_path, **environment):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)],
-        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "HF_SERVICE": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
         check=True,

@@ -170,7 +170,7 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
     config = (
         "name: fires_synthetic\nseed: 42\ndataset:\n  name: sample\n  limit:\n    train: 320\n    val: null\n    test: 40\n"
         "test_dataset: null\nbackbone:\n  name: smollm2_vl\nteacher:\n  name: annotations\nreward:\n  name: wo_support_skill\n"
-        f"predict:\n  split: test\nrecipe:\n  stages: [synthesise, sft, grpo, evaluate]\n  policies: [{', '.join(policies)}]\n"
+        f"predict:\n  split: test\nrecipe:\n  stages: [synthesize, sft, grpo, evaluate]\n  policies: [{', '.join(policies)}]\n"
     )
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "run.json").write_text(json.dumps(run))

@@ -7,12 +7,12 @@ from collections import Counter
 from operator import attrgetter
 from pathlib import Path
 
-from stages.trained_run import composed
+from trained_run import composed
 from wandb_server import KEY, wandb_server
 
-from fires_exp.report import panels
 from fires_exp.report.dashboards.__main__ import main
-from fires_exp.report.dashboards.tensorboard import layout
+from fires_exp.training.loggers import panels
+from fires_exp.training.loggers.tensorboard_layout import layout
 
 SOURCE = Path(panels.__file__).resolve().parents[1]
 LOGGED = re.compile(r"(sft|grpo|reward|rollout|speed|epitome)/[a-z_]+")

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
-from report.study_files import write_system
+from human_eval.study_files import write_system
 
-from fires_exp.report.human_eval.__main__ import main
+from fires_exp.cli.human_eval import main
 from fires_exp.report.page import write_page
 
 ATTACK = '"\'></text></svg></script></title></style><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 191 }}'

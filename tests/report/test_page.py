@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from report.synthetic_run import write_run
 
+from fires_exp.cli.report import main
 from fires_exp.errors import DataError, StageError
-from fires_exp.report.__main__ import main
 from fires_exp.report.page import gather, in_words, write_page
 
 SECTIONS = {
@@ -143,7 +143,7 @@ def test_an_error_that_ended_a_run_is_its_status(run_folder):
 def test_badges_say_what_a_reader_must_know(run_folder):
     assert gather(run_folder).badges == (
         "thoughts by rules from labels, no model",
-        "135M stand-in, de-quantised, vision tower trained from scratch",
+        "135M stand-in, de-quantized, vision tower trained from scratch",
         "invented sample corpus",
         "reward without its support-skill part",
         "a draw of at most 320 train, 40 test instances, not the whole corpus",
@@ -170,7 +170,7 @@ def test_a_table_of_an_earlier_run_in_the_folder_is_not_taken_for_this_one(run_f
 
 def test_what_the_recipe_does_not_make_is_not_shown(run_folder):
     path = run_folder / "resolved.yaml"
-    text = path.read_text().replace("[synthesise, sft, grpo, evaluate]", "[synthesise, sft, evaluate]")
+    text = path.read_text().replace("[synthesize, sft, grpo, evaluate]", "[synthesize, sft, evaluate]")
     path.write_text(text.replace("[zero_shot, sft, grpo]", "[zero_shot, sft]"))
     facts = gather(run_folder)
     assert facts.groups == ()

@@ -6,11 +6,11 @@ Accessibility is what axe-core finds, and the contrast of words in figures, whic
 import json
 
 import pytest
-from report.browser import AXE, PASSED, VIOLATIONS
+from browser import AXE, PASSED, VIOLATIONS
+from paper.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 from report.synthetic_run import write_run
-from report.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 
-from fires_exp.report.__main__ import main
+from fires_exp.cli.report import main
 from fires_exp.report.page import write_page
 
 DESK, PHONE = (1280, 900), (390, 844)
@@ -18,21 +18,21 @@ LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, for letters of this size
 # the contrast of each text of a figure with what is painted below it
 CONTRASTS = """(() => {
   const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = colour => {
-    const [red, green, blue] = colour.map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const light = color => {
+    const [red, green, blue] = color.map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
   const painted = element => {
     const style = getComputedStyle(element);
-    const colour = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
-    return colour.length === 3 ? colour : null;
+    const color = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
+    return color.length === 3 ? color : null;
   };
   const found = {};
   for (const text of document.querySelectorAll('svg text')) {
     text.scrollIntoView({block: 'center', behavior: 'instant'});
     const box = text.getBoundingClientRect();
     const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(one => !text.contains(one));
-    const ground = below.map(painted).find(colour => colour);
+    const ground = below.map(painted).find(color => color);
     const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((one, other) => one - other);
     found[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
   }

@@ -3,9 +3,9 @@
 import pytest
 from making import make_example
 
-from fires_exp.endpoint.chat import NOTHING, Answer, Refusal, Usage
-from fires_exp.errors import EndpointError
+from fires_exp.errors import ServiceError
 from fires_exp.scores.judge import Comparison, PairwiseJudge, ReferenceJudge
+from fires_exp.services.messages import NOTHING, Answer, Refusal, Usage
 
 NO_VERDICT = "That is no verdict. Answer with one of these and nothing else: A, B, tie"
 
@@ -74,7 +74,7 @@ def test_a_verdict_is_a_word(said):
 def test_anything_else_is_asked_again_with_what_was_said_and_then_stops_the_run(said):
     model = Model(lambda a, b: said)
     judge = ReferenceJudge(judge=PairwiseJudge(ask=model.ask, attempts=2))
-    with pytest.raises(EndpointError, match=r"no verdict on a#0/AB in 2 answers, the last: .*raise attempts") as caught:
+    with pytest.raises(ServiceError, match=r"no verdict on a#0/AB in 2 answers, the last: .*raise attempts") as caught:
         judge.scores([(make_example(), "Tell me more.")])
     assert "\n" not in str(caught.value)
     first, second, again = model.questions

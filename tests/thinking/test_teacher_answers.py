@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from making import make_example
 
-from fires_exp.endpoint.chat import NOTHING, Answer, ChatMessage, Refusal, Usage
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.services.messages import NOTHING, Answer, ChatMessage, Refusal, Usage
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
-from fires_exp.thinking.leaks import leaked_words
+from fires_exp.thinking.leakage import leaked_words
 from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher
 from fires_exp.thinking.teacher_answer import AnswerError, LeakLimits, read_thought
 

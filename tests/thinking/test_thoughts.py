@@ -6,10 +6,10 @@ import pytest
 
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.errors import DataError
-from fires_exp.thinking.annotations import annotate
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.bank import read_bank, write_bank
-from fires_exp.thinking.synthesis import synthesise
+from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.synthesis import synthesize
 from fires_exp.thinking.thought import Thought, parse_thought
 
 ALL = tuple(Aspect)
@@ -92,7 +92,7 @@ def test_parsing_takes_names_in_one_line_any_case_and_leaves_out_not_helpful():
 
 
 def test_a_bank_gives_back_what_was_written(tmp_path):
-    banked = list(synthesise([example()], plan()))
+    banked = list(synthesize([example()], plan()))
     assert write_bank(tmp_path / "bank.jsonl", banked) == 1
     assert read_bank(tmp_path / "bank.jsonl") == {"x-1": banked[0]}
     assert banked[0].teacher == "annotations"
@@ -108,7 +108,7 @@ def test_a_bank_gives_back_what_was_written(tmp_path):
 )
 def test_a_broken_line_of_a_bank_is_named(tmp_path, line, problem):
     path = tmp_path / "bank.jsonl"
-    write_bank(path, synthesise([example()], plan()))
+    write_bank(path, synthesize([example()], plan()))
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(DataError, match=rf"bank\.jsonl:2: .*{problem}"):
         read_bank(path)
@@ -116,7 +116,7 @@ def test_a_broken_line_of_a_bank_is_named(tmp_path, line, problem):
 
 def test_an_unknown_aspect_and_a_second_thought_are_refused(tmp_path):
     path = tmp_path / "bank.jsonl"
-    write_bank(path, synthesise([example()], plan()))
+    write_bank(path, synthesize([example()], plan()))
     row = json.loads(path.read_text())
     path.write_text(path.read_text() * 2)
     with pytest.raises(DataError, match=r":2: a second thought for x-1"):

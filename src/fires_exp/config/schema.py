@@ -154,7 +154,7 @@ class AspectsConfig:
 
 
 @dataclass(kw_only=True)
-class EndpointConfig:
+class ServiceConfig:
     """A chat model behind an OpenAI-compatible service; `GROUP` is where the keys stand."""
 
     GROUP: ClassVar[str]
@@ -220,7 +220,7 @@ class EndpointConfig:
 
 
 @dataclass(kw_only=True)
-class TeacherConfig(EndpointConfig):
+class TeacherConfig(ServiceConfig):
     GROUP: ClassVar[str] = "teacher"
 
     name: str = leaf(
@@ -236,7 +236,7 @@ class TeacherConfig(EndpointConfig):
     )
 
     def __post_init__(self) -> None:
-        EndpointConfig.__post_init__(self)
+        ServiceConfig.__post_init__(self)
         _one_of("teacher.name", self.name, ("annotations", "openai", "local"))
         for split in self.splits:
             _one_of("teacher.splits", split, ("train", "val"))
@@ -258,25 +258,27 @@ class TeacherConfig(EndpointConfig):
 
 
 @dataclass(kw_only=True)
-class RivalConfig(EndpointConfig):
-    GROUP: ClassVar[str] = "rival"
+class BaselineConfig(ServiceConfig):
+    GROUP: ClassVar[str] = "baseline"
 
     shots: int = leaf("worked examples before each instance, a seeded draw from the train split, the same for all instances")
     frames_in_shots: bool = leaf("show the frames of the worked examples too")
 
     def __post_init__(self) -> None:
-        EndpointConfig.__post_init__(self)
-        _check(self.shots >= 0, f"rival.shots={self.shots}: write 0 or more")
+        ServiceConfig.__post_init__(self)
+        _check(self.shots >= 0, f"baseline.shots={self.shots}: write 0 or more")
 
 
 @dataclass(kw_only=True)
-class TrainedRivalConfig:
-    name: str = leaf("none: the sft stage trains our own policy; smes, blenderbot_joint or bbmhr: it trains that rival instead")
+class TrainedBaselineConfig:
+    name: str = leaf(
+        "none: the sft stage trains our own policy; smes, blenderbot_joint or bbmhr: it trains that baseline instead"
+    )
     model: str = leaf("what is trained: backbone (an adapter, `sft.lora`) or seq2seq (all its weights)")
 
     def __post_init__(self) -> None:
-        _one_of("trained_rival.name", self.name, ("none", "smes", "blenderbot_joint", "bbmhr"))
-        _one_of("trained_rival.model", self.model, ("backbone", "seq2seq"))
+        _one_of("trained_baseline.name", self.name, ("none", "smes", "blenderbot_joint", "bbmhr"))
+        _one_of("trained_baseline.model", self.model, ("backbone", "seq2seq"))
 
 
 @dataclass(kw_only=True)
@@ -322,7 +324,7 @@ class LoraConfig:
 @dataclass(kw_only=True)
 class OptimizerConfig:
     learning_rate: float = leaf("peak learning rate of AdamW")
-    warmup_ratio: float = leaf("share of all optimiser steps in which the rate rises linearly")
+    warmup_ratio: float = leaf("share of all optimizer steps in which the rate rises linearly")
     schedule: str = leaf("after the warm-up: cosine or linear decay to zero, or constant")
     weight_decay: float = leaf("AdamW weight decay")
     max_grad_norm: float = leaf("gradients are scaled down to this norm")
@@ -339,8 +341,8 @@ class OptimizerConfig:
 class SftConfig:
     fraction: float = leaf("share of the train instances used for the cold start (paper, Figure 7), a seeded draw")
     epochs: int = leaf("passes over the data")
-    max_steps: int | None = leaf("stop after so many optimiser steps; null runs all epochs")
-    batch_size: int = leaf("instances an optimiser step")
+    max_steps: int | None = leaf("stop after so many optimizer steps; null runs all epochs")
+    batch_size: int = leaf("instances an optimizer step")
     micro_batch_size: int = leaf("instances a forward pass; gradients are summed, weighted by tokens")
     gradient_checkpointing: bool = leaf("recompute activations in the backward pass to save memory")
     checkpoint_every_steps: int = leaf("a killed run goes on from the last multiple of this")
@@ -370,7 +372,7 @@ class GrpoConfig:
     )
     clip_epsilon_low: float | None = leaf("ratios below 1 - this earn nothing more; null does not clip")
     clip_epsilon_high: float | None = leaf("ratios above 1 + this earn nothing more; null does not clip")
-    updates_per_rollout: int = leaf("optimiser steps on each batch of rollouts; 1 is on-policy")
+    updates_per_rollout: int = leaf("optimizer steps on each batch of rollouts; 1 is on-policy")
     epochs: int = leaf("passes over the prompts")
     max_steps: int | None = leaf("stop after so many rollouts; null runs all epochs")
     batch_size: int = leaf("prompts a step (G times as many completions)")
@@ -469,7 +471,7 @@ class EncoderConfig:
 
 @dataclass(kw_only=True)
 class EpitomeConfig:
-    data: str | None = leaf("folder with EPITOME's three csv files; null takes the sample's labelled pairs, for a demonstration")
+    data: str | None = leaf("folder with EPITOME's three csv files; null takes the sample's labeled pairs, for a demonstration")
     encoder: EncoderConfig = leaf("pretrained; each scorer has one for the seeker's text and one for the response")
     max_tokens: int = leaf("longest seeker text and longest response, in tokens; the rest is cut off")
     val_fraction: float = leaf("share of the seeker posts whose pairs choose the loss and the epoch")
@@ -480,7 +482,7 @@ class EpitomeConfig:
     dropout: float = leaf("dropout of the heads")
     encoder_dropout: float = leaf("dropout inside the layers that are trained")
     epochs: int = leaf("passes over the pairs; the epoch with the best macro-F1 on val is kept")
-    batch_size: int = leaf("pairs an optimiser step")
+    batch_size: int = leaf("pairs an optimizer step")
     optimizer: OptimizerConfig = leaf("AdamW and its schedule")
 
     def __post_init__(self) -> None:
@@ -511,13 +513,13 @@ class SupportSkillConfig:
 
 
 @dataclass(kw_only=True)
-class JudgeConfig(EndpointConfig):
+class JudgeConfig(ServiceConfig):
     GROUP: ClassVar[str] = "reward.judge"
 
     attempts: int = leaf("answers asked for a verdict; after so many without one the run stops")
 
     def __post_init__(self) -> None:
-        EndpointConfig.__post_init__(self)
+        ServiceConfig.__post_init__(self)
         _check(self.attempts >= 1, f"reward.judge.attempts={self.attempts}: write at least 1")
         _check(
             self.batch_requests is None and self.batch_results is None,
@@ -617,12 +619,12 @@ class MetricsConfig:
 class RecipeConfig:
     name: str = leaf("name in reports")
     stages: list[str] = leaf(
-        "what to do, in order: inspect, train_epitome, synthesise, sft, grpo, evaluate; or score, export or chat alone"
+        "what to do, in order: inspect, train_epitome, synthesize, sft, grpo, evaluate; or score, export or chat alone"
     )
-    policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, rival")
+    policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, baseline")
 
     def __post_init__(self) -> None:
-        order = ("inspect", "train_epitome", "synthesise", "sft", "grpo", "evaluate", "score", "export", "chat")
+        order = ("inspect", "train_epitome", "synthesize", "sft", "grpo", "evaluate", "score", "export", "chat")
         for stage in self.stages:
             _one_of("recipe.stages", stage, order)
         places = [order.index(stage) for stage in self.stages]
@@ -636,9 +638,9 @@ class RecipeConfig:
                 f"recipe.stages={list(self.stages)}: {stage} goes with no other stage",
             )
         for policy in self.policies:
-            _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "rival"))
+            _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "baseline"))
             _check(
-                policy in ("zero_shot", "rival", *self.stages),
+                policy in ("zero_shot", "baseline", *self.stages),
                 f"recipe.policies={list(self.policies)}: recipe.stages={list(self.stages)} does not train {policy}",
             )
         _check(
@@ -735,15 +737,17 @@ class Config:
     name: str = leaf("name of the run in reports and dashboards; an experiment sets it")
     seed: int = leaf("the seed of everything (paper: 42)")
     dataset: DatasetConfig = leaf("what is learned from and, unless test_dataset says otherwise, tested on")
-    test_dataset: DatasetConfig | None = leaf("another dataset to test on, for cross-dataset generalisation (Table 5)")
+    test_dataset: DatasetConfig | None = leaf("another dataset to test on, for cross-dataset generalization (Table 5)")
     frames: FramesConfig = leaf("what is seen")
     backbone: BackboneConfig = leaf("the model")
     aspects: AspectsConfig = leaf("what is thought about")
     teacher: TeacherConfig = leaf("who writes the thoughts to learn from")
-    rival: RivalConfig = leaf("a model behind a service that answers the test split (recipe=rival)")
-    trained_rival: TrainedRivalConfig = leaf("another system that the sft stage trains, to compare with (recipe=train_rival)")
-    seq2seq: Seq2SeqConfig = leaf("the model of a trained rival that is no vision-language model")
-    hints: HintsConfig = leaf("what a model tells a trained rival beforehand, about frames or about the conversation")
+    baseline: BaselineConfig = leaf("a model behind a service that answers the test split (recipe=baseline)")
+    trained_baseline: TrainedBaselineConfig = leaf(
+        "another system that the sft stage trains, to compare with (recipe=train_baseline)"
+    )
+    seq2seq: Seq2SeqConfig = leaf("the model of a trained baseline that is no vision-language model")
+    hints: HintsConfig = leaf("what a model tells a trained baseline beforehand, about frames or about the conversation")
     prompt: PromptConfig = leaf("how a conversation is put to the model")
     sft: SftConfig = leaf("the cold start")
     grpo: GrpoConfig = leaf("the reinforcement stage")
@@ -778,37 +782,37 @@ class Config:
             "sampling.temperature=0: GRPO needs completions that differ; write a number above 0",
         )
         _check(
-            "rival" not in self.recipe.policies or None not in (self.rival.base_url, self.rival.model),
-            "recipe=rival needs rival.base_url=<service> and rival.model=<model>, or rival=gpt_4o",
+            "baseline" not in self.recipe.policies or None not in (self.baseline.base_url, self.baseline.model),
+            "recipe=baseline needs baseline.base_url=<service> and baseline.model=<model>, or baseline=gpt_4o",
         )
         _check(
-            "rival" in self.recipe.policies or self.rival.sends,
-            f"rival.dry_run and rival.batch_requests go with recipe=rival, not with recipe={self.recipe.name}",
+            "baseline" in self.recipe.policies or self.baseline.sends,
+            f"baseline.dry_run and baseline.batch_requests go with recipe=baseline, not with recipe={self.recipe.name}",
         )
-        rival, recipe = self.trained_rival.name, self.recipe
+        baseline, recipe = self.trained_baseline.name, self.recipe
         thinks = self.aspects.plan != "none"
         _check(
-            recipe.stages != ["synthesise"] or thinks,
+            recipe.stages != ["synthesize"] or thinks,
             f"recipe={recipe.name} with aspects={self.aspects.name}: there is no thought to write; choose another aspects=",
         )
         _check(
-            self.teacher.sends or (thinks and bool({"synthesise", "sft"} & set(recipe.stages))),
+            self.teacher.sends or (thinks and bool({"synthesize", "sft"} & set(recipe.stages))),
             "teacher.dry_run and teacher.batch_requests go with a recipe that wants thoughts to learn from, such as "
-            f"recipe=synthesise, not with recipe={recipe.name} and aspects={self.aspects.name}",
+            f"recipe=synthesize, not with recipe={recipe.name} and aspects={self.aspects.name}",
         )
         _check(
-            recipe.name != "train_rival" or rival != "none",
-            "recipe=train_rival needs trained_rival=<smes, smes_qwen, blenderbot_joint or bbmhr>",
+            recipe.name != "train_baseline" or baseline != "none",
+            "recipe=train_baseline needs trained_baseline=<smes, smes_qwen, blenderbot_joint or bbmhr>",
         )
         _check(
-            rival == "none"
+            baseline == "none"
             or (
                 recipe.stages in (["sft"], ["sft", "evaluate"])
                 and recipe.policies in ([], ["sft"])
                 and self.aspects.plan == "none"
             ),
-            f"trained_rival={rival} with recipe={recipe.name} and aspects={self.aspects.name}: write recipe=train_rival and "
-            "aspects=no_thought, since a rival writes its own form",
+            f"trained_baseline={baseline} with recipe={recipe.name} and aspects={self.aspects.name}: write recipe=train_baseline "
+            "and aspects=no_thought, since a baseline writes its own form",
         )
         _check(
             self.reward.judge.sends or ("grpo" in self.recipe.stages and self.reward.judge_weight > 0),
@@ -846,5 +850,5 @@ class Config:
     @property
     def trained_model(self) -> str:
         """The name of the model that is trained and answers."""
-        on_seq2seq = self.trained_rival.name != "none" and self.trained_rival.model == "seq2seq"
+        on_seq2seq = self.trained_baseline.name != "none" and self.trained_baseline.model == "seq2seq"
         return self.seq2seq.name if on_seq2seq else self.backbone.name

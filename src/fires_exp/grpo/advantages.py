@@ -26,8 +26,8 @@ def group_advantages(rewards_PG: Tensor, std: AdvantageStd) -> Tensor:
     A tied group, where Eq. 1 is 0/0, has advantage exactly 0. No epsilon is added.
     """
     rewards_PG = rewards_PG.double()
-    centred_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
+    centered_PG = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
     if std != "none":
         scale_P = rewards_PG.std(dim=1, correction=1 if std == "sample" else 0)
-        centred_PG = centred_PG / scale_P.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
-    return centred_PG.masked_fill(tied_groups(rewards_PG)[:, None], 0.0)
+        centered_PG = centered_PG / scale_P.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+    return centered_PG.masked_fill(tied_groups(rewards_PG)[:, None], 0.0)

@@ -18,7 +18,7 @@ RatioLevel = Literal["token", "sequence"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
-    """What is optimised. Without clipping both epsilons are None."""
+    """What is optimized. Without clipping both epsilons are None."""
 
     beta: float
     ratio_level: RatioLevel
@@ -65,7 +65,7 @@ def grpo_loss(
     batch_size: int,
     objective: Objective,
 ) -> LossTerms:
-    """-(p A) + beta · KL over the rows of a micro-batch (paper, Eq. 2 and 3, negated: an optimiser minimises).
+    """-(p A) + beta · KL over the rows of a micro-batch (paper, Eq. 2 and 3, negated: an optimizer minimizes).
 
     p is pi / pi_old: of each token, weighted by `weights_BC`; or of the whole completion as Eq. 3 prints it, weighted by
     1 / `batch_size`, B of the whole batch. With one update a rollout p is 1 and only its gradient counts. KL is the k3 estimate

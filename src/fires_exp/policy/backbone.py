@@ -12,8 +12,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from fires_exp.config.schema import BackboneConfig
 from fires_exp.errors import BackboneError
-from fires_exp.policy.embedded import embedded_backbone, tiny_backbone
 from fires_exp.policy.policy import Policy
+from fires_exp.policy.smollm2_vl import embedded_backbone, tiny_backbone
 from fires_exp.prompts.processor import ImageChatProcessor, load_processor
 
 log = logging.getLogger("fires_exp.policy")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fires_exp.policy.group_pass import group_pass
+from fires_exp.policy.native.shared_prefix import group_pass
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import ModelInputs
 from fires_exp.prompts.processor import EncodedPrompt

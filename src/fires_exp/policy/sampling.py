@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from fires_exp.config.schema import SamplingConfig
-from fires_exp.policy.completions import Completion, completion_of
-from fires_exp.policy.decode import NativeDecoding
+from fires_exp.policy.completion import Completion, completion_of
+from fires_exp.policy.hf_decoding import StockDecoding
 from fires_exp.policy.logprobs import token_logprobs
+from fires_exp.policy.native.decoding import NativeDecoding
 from fires_exp.policy.policy import Policy
-from fires_exp.policy.stock_decode import StockDecoding
-from fires_exp.policy.vllm_engine import VllmEngine
+from fires_exp.policy.vllm_decoding import VllmEngine
 from fires_exp.prompts.processor import EncodedPrompt
 
 # one a policy, as long as the policy lives
@@ -118,7 +118,7 @@ class _Rows:
 
 
 def draw_top_p(logprobs_BV: Tensor, top_p: float, uniform_B: Tensor) -> Tensor:
-    """Inverse-CDF draw from the smallest set of most probable tokens whose probability reaches `top_p`, renormalised.
+    """Inverse-CDF draw from the smallest set of most probable tokens whose probability reaches `top_p`, renormalized.
 
     `uniform_B` in [0, 1) decides the draw: row b takes the first token whose cumulated probability exceeds uniform_b times the
     set's total, tokens ordered by falling probability (by id where `top_p` is 1).

@@ -26,9 +26,9 @@ from transformers import (
 )
 
 from fires_exp.config.schema import SamplingConfig, Seq2SeqConfig
-from fires_exp.data.sample import sample_texts
+from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import BackboneError
-from fires_exp.policy.built import build_once
+from fires_exp.storage.build_cache import build_once
 
 TINY_VERSION = 1
 
@@ -105,7 +105,7 @@ class Seq2Seq(nn.Module):
         stopped = eos in ids
         text = ids[: ids.index(eos)] if stopped else ids
         silent = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id}
-        # a rival's marks are special tokens too, and are kept
+        # a baseline's marks are special tokens too, and are kept
         decoded: str = self.tokenizer.decode([id for id in text if id not in silent], skip_special_tokens=False)
         return decoded.strip(), "stop" if stopped else "length"
 
@@ -190,7 +190,7 @@ def _unreachable(config: Seq2SeqConfig, error: Exception) -> BackboneError:
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return BackboneError(
         f"seq2seq {config.name}: {config.path} can't be loaded{offline}: {first_line} Write seq2seq.path=<local folder>, or "
-        "trained_rival.model=backbone, which trains the rival on the backbone"
+        "trained_baseline.model=backbone, which trains the baseline on the backbone"
     )
 
 

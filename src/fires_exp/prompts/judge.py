@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from fires_exp.endpoint.chat import ChatMessage
+from fires_exp.services.messages import ChatMessage
 
 TASK = (
     "You compare what two supporters, A and B, make of the same moment of an emotional support conversation. Judge by what it "

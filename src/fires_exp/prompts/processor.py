@@ -21,9 +21,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.processing_utils import ProcessorMixin
 
 from fires_exp.data.records import Role, SupportExample, Utterance
-from fires_exp.endpoint.chat import ChatMessage
 from fires_exp.errors import DataError
 from fires_exp.prompts.templates import SPEAKER_NAMES, chat_messages
+from fires_exp.services.messages import ChatMessage
 from fires_exp.thinking.aspects import ThinkingPlan
 
 
@@ -168,5 +168,5 @@ def _encoded(
 
 
 def _bytes_of(text: str) -> int:
-    """The bytes of a text, or of what a tokenizer may normalise it to where that is more."""
+    """The bytes of a text, or of what a tokenizer may normalize it to where that is more."""
     return len(text) if text.isascii() else max(len(form.encode()) for form in (text, unicodedata.normalize("NFKD", text)))

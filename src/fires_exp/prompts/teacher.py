@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import ChatMessage
 from fires_exp.prompts.templates import told
+from fires_exp.services.messages import ChatMessage
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
 from fires_exp.thinking.teacher_answer import NOT_HELPFUL, UNKNOWN

@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from fires_exp.metrics.thoughts import aspect_shares
-from fires_exp.report.figures import Line, curves, finite, stacked_shares
-from fires_exp.report.panels import CHARTS, POLICY_NAMES
+from fires_exp.report.plots import Line, curves, finite, stacked_shares
 from fires_exp.thinking.thought import Thought, parse_thought
+from fires_exp.training.loggers.panels import CHARTS, POLICY_NAMES
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -15,11 +15,9 @@ import yaml
 
 from fires_exp.errors import StageError
 from fires_exp.report.charts import Drawing, learning_curves, share_figures
-from fires_exp.report.choices import badges_of, choices_made
-from fires_exp.report.figures import STATUS_COLOURS, VARIABLES
 from fires_exp.report.models import trained_model
-from fires_exp.report.panels import POLICY_NAMES
-from fires_exp.report.run_files import read_object, read_rows
+from fires_exp.report.plots import STATUS_COLORS, VARIABLES
+from fires_exp.report.provenance import badges_of, choices_made
 from fires_exp.report.sections import (
     ComparisonTable,
     MetricsTable,
@@ -31,8 +29,10 @@ from fires_exp.report.sections import (
     sample_groups,
 )
 from fires_exp.report.templates import render
+from fires_exp.storage.run_files import read_object, read_rows
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import read_bank
+from fires_exp.training.loggers.panels import POLICY_NAMES
 
 ALL_STAGES = ("sft", "grpo")  # taken for done where no configuration says which were
 LETTERS_SHOWN = 360  # of a response; the rest of a longer one is folded
@@ -66,7 +66,7 @@ class PageFacts:
     curves: tuple[Drawing, ...]
     canary: str
     shares: tuple[Drawing, ...]
-    share_colours: tuple[tuple[str, str], ...]
+    share_colors: tuple[tuple[str, str], ...]
     predictions: tuple[PredictionCard, ...]
     letters_shown: int
     groups: tuple[SampleGroup, ...]
@@ -82,7 +82,7 @@ def write_page(run_folder: Path) -> Path:
     if not (run_folder / "run.json").is_file():
         raise StageError(f"{run_folder} is no run folder: it has no run.json; name a folder that a run has written")
     path = run_folder / "report.html"
-    path.write_text(render("page.html", page=gather(run_folder)), encoding="utf-8")
+    path.write_text(render("report/page.html", page=gather(run_folder)), encoding="utf-8")
     return path
 
 
@@ -121,7 +121,7 @@ def gather(run_folder: Path) -> PageFacts:
         curves=learning_curves([row for row in read_rows(run_folder / "metrics.jsonl") if row["stage"] in stages]),
         canary=_canary(read_object(run_folder / "picture_canary.json")) if "sft" in stages else "",
         shares=share_figures(thoughts, kept_shares, policies, ident="s"),
-        share_colours=tuple((status, VARIABLES.get(colour, colour)) for status, colour in STATUS_COLOURS.items()),
+        share_colors=tuple((status, VARIABLES.get(color, color)) for status, color in STATUS_COLORS.items()),
         predictions=prediction_cards(policies, None),
         letters_shown=LETTERS_SHOWN,
         groups=sample_groups(read_rows(run_folder / "completions.jsonl")) if "grpo" in stages else (),

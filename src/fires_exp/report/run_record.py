@@ -26,7 +26,7 @@ PACKAGES = ("fires-exp", "torch", "transformers", "peft", "pytorch-lightning", "
 
 
 class StageRun(Protocol):
-    """What is told of a stage; `stages.artefact.Artefact` is one."""
+    """What is told of a stage; `stages.artifact.Artifact` is one."""
 
     @property
     def stage(self) -> str: ...

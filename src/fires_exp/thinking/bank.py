@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fires_exp.endpoint.answers import read_usage
-from fires_exp.endpoint.chat import Usage
 from fires_exp.errors import DataError
-from fires_exp.foreign import parse_json
+from fires_exp.services.messages import Usage
+from fires_exp.services.responses import read_usage
+from fires_exp.storage.json_input import parse_json
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.thought import Thought
 

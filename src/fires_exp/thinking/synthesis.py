@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import NOTHING, Answer, Asker, ChatMessage, Question, Refusal, Usage
-from fires_exp.thinking.annotations import TEACHER, annotate, rules_hash
+from fires_exp.services.messages import NOTHING, Answer, Asker, ChatMessage, Question, Refusal, Usage
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.bank import BankedThought
+from fires_exp.thinking.rule_teacher import TEACHER, annotate, rules_hash
 from fires_exp.thinking.teacher_answer import AnswerError
 from fires_exp.thinking.thought import Thought
 
@@ -38,7 +38,7 @@ class Teacher:
     attempts: int
 
 
-def synthesise(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterator[BankedThought]:
+def synthesize(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterator[BankedThought]:
     """One thought an instance by rules, in order. `plan` must think."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for example in examples:

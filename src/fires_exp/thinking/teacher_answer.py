@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
-from fires_exp.thinking.leaks import leaked_words
+from fires_exp.thinking.leakage import leaked_words
 from fires_exp.thinking.thought import Thought
 
 NOT_HELPFUL = "Not helpful"

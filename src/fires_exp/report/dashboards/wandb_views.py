@@ -9,7 +9,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces.expr import Metric
 
-from fires_exp.report.panels import (
+from fires_exp.training.loggers.panels import (
     COMPARISONS,
     DASHBOARD,
     EVALUATION,

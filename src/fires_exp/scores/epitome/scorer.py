@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from fires_exp.errors import BackboneError
-from fires_exp.policy.built import file_sha256
 from fires_exp.scores.epitome.levels import MECHANISMS, ContextAndResponse, SkillLevels
 from fires_exp.scores.epitome.model import Mechanism, Trunk, new_mechanism
 from fires_exp.scores.epitome.texts import TextReader, Tokens, pad
+from fires_exp.storage.build_cache import file_sha256
 
 FORMAT = 1
 AGAIN = "train the scorer again (recipe=train_epitome)"

@@ -1,0 +1,170 @@
+"""A model behind a service fills the form that people fill: it reads the raters' page and knows no more than they do."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+from PIL import Image
+from tqdm import tqdm
+
+from fires_exp.config.load import load_config, register_schema
+from fires_exp.config.schema import JudgeConfig
+from fires_exp.errors import ConfigError, StudyError
+from fires_exp.human_eval.files import PAGE, Ratings, write_ratings
+from fires_exp.human_eval.study import Verdict
+from fires_exp.prompts.templates import SPEAKER_NAMES
+from fires_exp.scores.judge import Choices, Comparison, PairwiseJudge
+from fires_exp.services.asked_keys import Tally
+from fires_exp.services.client import api_key
+from fires_exp.services.concurrency import Crowd, ledger_path
+from fires_exp.services.dry_run import Estimate, Rehearsal
+from fires_exp.services.messages import Answer, Question, Refusal
+from fires_exp.services.response_cache import Ledger
+
+KEYS = "reward.judge."
+_FACTS = re.compile(r'<script type="application/json" id="study">(.*?)</script>', re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Form:
+    """The page's facts (`form.form_facts`): what raters see."""
+
+    study: str
+    questions: Sequence[Mapping[str, str]]
+    items: Sequence[Mapping[str, Any]]
+    frames: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """The ratings and where they lie. Of `compared` pairs both orders chose the same in `agreed`; `refused` ones have no
+    rating."""
+
+    path: Path
+    ratings: Ratings
+    compared: int
+    agreed: int
+    refused: int
+
+
+def judge_settings(settings: Sequence[str]) -> JudgeConfig:
+    """`reward=judge`'s service with some keys otherwise. Raises `ConfigError`."""
+    for one in settings:
+        if not one.startswith(KEYS) or "=" not in one:
+            raise ConfigError(f"{one.partition('=')[0]}: write {KEYS}KEY=VALUE, as docs/config.md lists them")
+    register_schema()
+    try:
+        with initialize_config_module("fires_exp.conf", version_base="1.3"):
+            tree = compose("config", overrides=["reward=judge", *settings])
+    except HydraException as error:
+        raise ConfigError(str(error).strip().splitlines()[0]) from None
+    return load_config(tree).reward.judge
+
+
+def estimate(folder: Path, config: JudgeConfig, *, with_frames: bool) -> str:
+    """What filling the form would ask, in words."""
+    found = Estimate(config)
+    rehearsal = Rehearsal(config, _ledger(folder, config), found.note)
+    for _ in rehearsal.ask(one for pair in comparisons(read_form(folder), with_frames) for one in pair.in_both_orders):
+        pass
+    return f"dry run, nothing was sent:\n{found.in_words(rehearsal.answered)}"
+
+
+def fill_form(folder: Path, config: JudgeConfig, *, with_frames: bool) -> Judged:
+    """Ratings in a study's folder, under the model's name. Answers are kept there too: a run that was stopped goes on.
+
+    An answer counts as better if it is chosen in both orders, else it is a tie.
+    """
+    form = read_form(folder)
+    api_key(config)
+    crowd = Crowd(config, _ledger(folder, config), Tally(None))
+    bar = tqdm(total=2 * len(form.items) * len(form.questions), desc="judging", unit="question", disable=None)
+
+    def ask(questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
+        for pair in crowd.ask(questions):
+            bar.update()
+            yield pair
+
+    with bar:
+        choices = PairwiseJudge(ask=ask, attempts=config.attempts).compare(comparisons(form, with_frames))
+    verdicts = {
+        (item["name"], question["name"]): verdict
+        for item in form.items
+        for question in form.questions
+        if (verdict := _verdict(choices[_id(item, question)])) is not None
+    }
+    model = config.model or ""
+    path = folder / f"ratings_{form.study}_{re.sub(r'[^A-Za-z0-9.-]+', '_', model)}.json"
+    ratings = Ratings(rater=model, verdicts=verdicts)
+    write_ratings(path, form.study, ratings)
+    return Judged(
+        path=path,
+        ratings=ratings,
+        compared=len(choices),
+        agreed=sum(one is not None and one == other for one, other in choices.values()),
+        refused=len(choices) - len(verdicts),
+    )
+
+
+def read_form(folder: Path) -> Form:
+    """Raises `StudyError` where the folder has no page of a study."""
+    path = folder / PAGE
+    try:
+        found = _FACTS.search(path.read_text(encoding="utf-8"))
+        facts = json.loads(found[1]) if found else {}
+        return Form(study=facts["study"], questions=facts["questions"], items=facts["items"], frames=facts["frames"])
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}; name the folder that `human_eval make` wrote") from None
+    except (ValueError, KeyError, TypeError):
+        raise StudyError(f"{path} is no page of a study; make the study again with the same files and seed") from None
+
+
+def comparisons(form: Form, with_frames: bool) -> Iterator[Comparison]:
+    """Each question about each instance; what is asked about responses shows no thought, as on the page."""
+    for item in form.items:
+        shown = tuple(_told(item, form.frames if with_frames else None))
+        for question in form.questions:
+            a, b = (_side(item["answers"][side], question["about"]) for side in ("A", "B"))
+            yield Comparison(id=_id(item, question), shown=shown, question=question["text"], first=a, second=b)
+
+
+def _told(item: Mapping[str, Any], frames: Sequence[str] | None) -> Iterator[str | Image.Image]:
+    for turn in item["history"]:
+        if frames is not None:
+            yield from (_picture(frames[place]) for place in turn["frames"])
+        yield f"{SPEAKER_NAMES[turn['speaker']]}: {turn['text']}\n"
+
+
+def _picture(data_url: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(data_url.partition(",")[2]))).convert("RGB")
+
+
+def _side(answer: Mapping[str, str], about: str) -> str:
+    return answer["response"] if about == "response" else f"Thinking: {answer['thought']} Response: {answer['response']}"
+
+
+def _verdict(choices: Choices) -> Verdict | None:
+    """
+    >>> _verdict(("first", "first")), _verdict(("first", "second")), _verdict(("second", "tie")), _verdict((None, "first"))
+    ('A', 'tie', 'tie', None)
+    """
+    if None in choices:
+        return None
+    return {("first", "first"): "A", ("second", "second"): "B"}.get(choices, "tie")  # type: ignore[arg-type,return-value]
+
+
+def _id(item: Mapping[str, Any], question: Mapping[str, str]) -> str:
+    return f"{item['name']}/{question['name']}"
+
+
+def _ledger(folder: Path, config: JudgeConfig) -> Ledger:
+    return Ledger(ledger_path(folder, config))

@@ -1,0 +1,116 @@
+"""A table as text, Markdown and LaTeX; `below` are sentences that stand after its notes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from fires_exp.paper.table import Cell, ExperimentTable
+from fires_exp.report.tables import aligned
+
+MARKS = ("", "†", "‡")
+NOTHING = "–"
+RANKS_IN_TEXT = {"best": "*", "second": "_", "": ""}
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "β": r"$\beta$",
+    "“": "``",
+    "”": "''",
+}
+MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|&#])")
+
+
+def as_text(table: ExperimentTable, below: Sequence[str]) -> str:
+    """Columns in line; the best has a star, the second a line below, the paper's number in brackets."""
+
+    def cell(one: Cell) -> str:
+        number = f"{one.text}{MARKS[one.marks]}{RANKS_IN_TEXT[one.rank]}" if one.text else NOTHING
+        return " ".join(part for part in (number, one.scatter, f"({one.paper})" if one.paper else "") if part)
+
+    head = ["", *(f"{column.name} {column.arrow}" for column in table.columns)]
+    lines = [head, *([row.name, *map(cell, row.cells)] for row in table.rows)]
+    keys = "*: best of ours; _: second; (…): the paper's."
+    return "\n".join([table.title, "", aligned(lines), "", *_missing(table), keys, *table.notes, *below]) + "\n"
+
+
+def as_markdown(table: ExperimentTable, below: Sequence[str]) -> str:
+    """GitHub's kind; the second is underlined by its `ins`."""
+
+    def cell(one: Cell) -> str:
+        wrap = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}[one.rank]
+        number = wrap.format(one.text) + MARKS[one.marks] if one.text else NOTHING
+        small = " ".join(part for part in (_markdown(one.scatter), one.paper and f"paper {one.paper}") if part)
+        return f"{number} <sub>{small}</sub>" if small else number
+
+    head = f"| | {' | '.join(f'{_markdown(column.name)} {column.arrow}' for column in table.columns)} |"
+    rule = f"| --- |{' ---: |' * len(table.columns)}"
+    lines = [f"| {_markdown(row.name)} | {' | '.join(map(cell, row.cells))} |" for row in table.rows]
+    listed = "\n".join(f"- {_markdown(text)}" for text in (*_missing(table), *table.notes, *below))
+    return f"## {_markdown(table.title)}\n\n" + "\n".join([head, rule, *lines]) + f"\n\n{listed}\n"
+
+
+def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:
+    r"""A `table` for \input; it needs \usepackage{booktabs}."""
+
+    def cell(one: Cell) -> str:
+        wrap = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}[one.rank]
+        number = wrap % one.text + _latex(MARKS[one.marks]) if one.text else NOTHING.replace("–", "--")
+        parts = [number, rf"{{\scriptsize {_latex(one.scatter)}}}" if one.scatter else ""]
+        parts.append(rf"{{\tiny ({_latex(one.paper)})}}" if one.paper else "")
+        return " ".join(part for part in parts if part)
+
+    heads = [rf"{_latex(column.name)} {_latex(column.arrow)}" for column in table.columns]
+    lines = [rf"{_latex(row.name)} & {' & '.join(map(cell, row.cells))} \\" for row in table.rows]
+    caption = " ".join((table.title, *table.notes, *_missing(table), *below))
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}; bold: best of ours, underlined: second, in brackets: the paper's",
+            r"\begin{table}",
+            r"\centering",
+            r"\small",
+            rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            rf" & {' & '.join(heads)} \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            rf"\caption{{{_latex(caption)}}}",
+            rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name.lower())}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def lines_as_latex(lines: Sequence[Sequence[str]]) -> str:
+    """The same for lines of text below their head, numbers from the second column on."""
+    head, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in lines)
+    columns = "r" * (len(lines[0]) - 1)
+    parts = [r"\begin{table}", r"\centering", r"\small", rf"\begin{{tabular}}{{l{columns}}}", r"\toprule", head, r"\midrule"]
+    return "\n".join([*parts, *rows, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _missing(table: ExperimentTable) -> list[str]:
+    return [f"{row.name}: {reason}" for row in table.rows for reason in row.missing]
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX_SPECIAL.get(letter, letter) for letter in text)
+
+
+def _markdown(text: str) -> str:
+    return MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.split()))

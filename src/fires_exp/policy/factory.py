@@ -1,0 +1,76 @@
+"""From the configuration to a policy and to the prompts that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from fires_exp.config.schema import BackboneConfig, FramesConfig, PromptConfig
+from fires_exp.data.records import SupportExample
+from fires_exp.data.video.frames import FrameReader
+from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.backbone import build_policy, build_processor
+from fires_exp.policy.policy import Policy
+from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor, PromptEncoder
+from fires_exp.thinking.aspects import ThinkingPlan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyFactory:
+    """Builds policies on one backbone, and the prompts for them. `cache` is the folder for built backbones and decoded frames."""
+
+    backbone: BackboneConfig
+    frames: FramesConfig
+    prompt: PromptConfig
+    plan: ThinkingPlan
+    cache: Path
+    device: torch.device
+
+    def key_inputs(self) -> dict[str, Any]:
+        """The settings that determine what a policy reads and computes, for the key of a stage."""
+        return {
+            "backbone": asdict(self.backbone),
+            "frames": asdict(self.frames),
+            "prompt": asdict(self.prompt),
+            "plan": asdict(self.plan),
+            "accelerator": self.device.type,
+        }
+
+    def build(self, adapters: Sequence[Path]) -> Policy:
+        """The backbone with these adapters merged into its weights, in order."""
+        policy = build_policy(self.backbone, self.cache, self.device)
+        for folder in adapters:
+            fold_adapter(policy, folder)
+        return policy
+
+    def processor(self) -> ImageChatProcessor:
+        """The backbone's tokenizer and image processor, without its weights."""
+        return build_processor(self.backbone, self.cache)
+
+    def frame_reader(self, video_root: Path | None) -> FrameReader:
+        """Reads the frames of instances whose videos lie below `video_root`; None is text only."""
+        return FrameReader(self.frames, video_root, self.cache / "frames")
+
+    def prompt_encoder(self, processor: ImageChatProcessor) -> PromptEncoder:
+        return PromptEncoder(processor, self.plan, self.prompt.max_tokens)
+
+    def encoder(
+        self, processor: ImageChatProcessor, video_root: Path | None, examples: Sequence[SupportExample]
+    ) -> Callable[[SupportExample], EncodedPrompt]:
+        """A thread-safe function from an instance to its prompt with frames. Raises `DataError` where the last turn of one of
+        `examples` alone exceeds `prompt.max_tokens`."""
+        encoder = self.prompt_encoder(processor)
+        encoder.check_fits(examples)
+        frames = self.frame_reader(video_root)
+        lock = Lock()
+
+        def encode(example: SupportExample) -> EncodedPrompt:
+            with lock:
+                return encoder.encode(example, frames.frames_of(example))
+
+        return encode

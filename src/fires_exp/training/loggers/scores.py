@@ -1,0 +1,23 @@
+"""A run's final table, to the configured logger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from fires_exp.config.schema import Config
+from fires_exp.metrics.rows import Evaluation
+from fires_exp.training.loggers.factory import open_logger, show_table
+from fires_exp.training.loggers.panels import EVALUATION, SCORES, score_name
+
+
+def show_scores(config: Config, run_folder: Path, table: Evaluation) -> None:
+    """All numbers of all policies, by name and as a table."""
+    logger = open_logger(config, stage=EVALUATION, stage_folder=run_folder, run_folder=run_folder)
+    try:
+        rows = [{"policy": policy, **asdict(row)} for policy, of_policy in table.systems.items() for row in of_policy]
+        show_table([logger], SCORES.key, rows, 0)
+        logger.log_metrics({score_name(row["policy"], row["name"]): row["value"] for row in rows}, step=0)
+        logger.save()
+    finally:
+        logger.finalize("success")

@@ -1,0 +1,414 @@
+"""SFT and GRPO modules on the tiny backbone: gradients, pairing, what is logged."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
+
+from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
+from fires_exp.errors import TrainingError
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.monitoring.health import Sign
+from fires_exp.grpo.rewards import RewardBreakdown
+from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory
+from fires_exp.policy.backbone import build_policy
+from fires_exp.policy.logprobs import completion_logprobs
+from fires_exp.prompts.collate import collate
+from fires_exp.thinking.aspects import ThinkingPlan
+from fires_exp.training.sft import SftItem, SftModule
+from fires_exp.training.step_loader import StepLoader
+from fires_exp.training.stepped_module import learning_rate_factor
+
+LORA = LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules=TARGETS, train_vision=False)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_ratio=0.0, schedule="constant", weight_decay=0.0, max_grad_norm=1e9)
+SFT = SftConfig(
+    fraction=1.0,
+    epochs=1,
+    max_steps=None,
+    batch_size=4,
+    micro_batch_size=4,
+    gradient_checkpointing=False,
+    checkpoint_every_steps=1,
+    validate_every_steps=None,
+    lora=LORA,
+    optimizer=OPTIMIZER,
+)
+GRPO = GrpoConfig(
+    num_generations=4,
+    beta=0.0,
+    advantage_std="population",
+    ratio_level="token",
+    aggregation="sequence_mean",
+    clip_epsilon_low=0.2,
+    clip_epsilon_high=0.2,
+    updates_per_rollout=1,
+    epochs=1,
+    max_steps=None,
+    batch_size=2,
+    micro_batch_size=3,
+    gradient_checkpointing=False,
+    scoring="native",
+    skip_tied_groups=True,
+    overlap_rewards=True,
+    checkpoint_every_steps=1,
+    log_completions_every_steps=1,
+    lora=LORA,
+    optimizer=OPTIMIZER,
+)
+NEVER = StopConfig(patience_steps=2, **{sign.value: None for sign in Sign})
+HEALTH = HealthConfig(name="log", window_steps=3, copied_words=6, short_question_words=6, stop=NEVER)
+PLAIN = ThinkingPlan(kind="none", aspects=())
+
+
+class VowelReward:
+    """The share of vowels: a random model earns a little of it, and can learn to earn more. Remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def score(self, answers):
+        return [self.one(completion, example) for completion, example in answers]
+
+    def one(self, completion, example):
+        self.asked.append((example.id, completion.response))
+        letters = [letter for letter in completion.response.lower() if letter.isalpha()]
+        total = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
+        return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None, judge=None)
+
+
+class EqualReward:
+    def score(self, answers):
+        return [RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None, judge=None) for _ in answers]
+
+
+class Recorder(pl.loggers.logger.DummyLogger):
+    """Keeps what was logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append({name: float(value) for name, value in metrics.items()})
+
+
+def fit(module, batches):
+    recorder = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=1,
+        logger=recorder,
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, _Steps(batches))
+    return recorder.rows
+
+
+class _Steps(StepLoader):
+    """Given batches, one a step."""
+
+    def __init__(self, batches):
+        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place], ahead=0)
+
+    def __iter__(self):
+        for (batch,) in super().__iter__():
+            yield batch
+
+
+def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAMPLING, health=HEALTH):
+    add_adapter(policy, config.lora, seed=0)
+    return GrpoModule(
+        policy,
+        config,
+        sampling,
+        health,
+        reward,
+        PLAIN,
+        total_updates=updates,
+        seed=42,
+        show_completions=(lambda *args: shown.append(args)) if shown is not None else (lambda *args: None),
+    )
+
+
+@pytest.fixture
+def prompts(encoder):
+    return [
+        encoder.encode(make_example("one"), [[face("red")]]),
+        encoder.encode(make_example("two", ["Hi.", "Hello.", "It is too much for me."]), [[], [], []]),
+    ]
+
+
+@pytest.fixture
+def items(encoder, prompts):
+    texts = ["Tell me more about it.", "<think>\nEmotion: fear\n</think>\n<response>I see.</response>"]
+    return [
+        SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text)) for prompt, text in zip(prompts, texts, strict=True)
+    ]
+
+
+def gradients(policy):
+    return {name: parameter.grad.clone() for name, parameter in policy.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
+def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items, micro_batch_size):
+    batch = [*items, items[0]]
+    add_adapter(tiny, LORA, seed=0)
+    with torch.no_grad():
+        inputs = collate([item.prompt for item in batch], [item.completion_ids for item in batch], pad_id=tiny.pad_id)
+        logprobs = completion_logprobs(tiny, inputs, 1.0).logprobs_BC
+    expected = float(-logprobs.sum() / inputs.completion_mask.sum())
+    module = SftModule(tiny, replace(SFT, micro_batch_size=micro_batch_size), total_updates=1, seed=0, validation=None)
+    (row,) = fit(module, [batch])
+    assert row["sft/loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_sft_changes_the_adapter_and_leaves_the_frozen_weights(tiny, items):
+    add_adapter(tiny, LORA, seed=0)
+    frozen, adapter = parameters_hash(tiny, trainable=False), parameters_hash(tiny, trainable=True)
+    rows = fit(SftModule(tiny, SFT, total_updates=8, seed=0, validation=None), [items] * 8)
+    assert parameters_hash(tiny, trainable=False) == frozen
+    assert parameters_hash(tiny, trainable=True) != adapter
+    assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
+
+
+def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, cache, items):
+    add_adapter(tiny, replace(LORA, train_vision=True), seed=0)
+    inputs = collate([item.prompt for item in items], [item.completion_ids for item in items], pad_id=tiny.pad_id)
+    tiny.train()
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    plain = gradients(tiny)
+    tiny.zero_grad()
+    save_activation_memory(tiny)
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    for name, gradient in gradients(tiny).items():
+        torch.testing.assert_close(gradient, plain[name], atol=1e-6, rtol=1e-5)
+
+
+def test_each_completion_is_rewarded_against_its_own_prompt(tiny, prompts):
+    shown, reward = [], VowelReward()
+    fit(grpo_module(tiny, reward, shown=shown), [prompts])
+    ((step, groups, rewards),) = shown
+    assert step == 0
+    assert [name for name, _ in reward.asked] == ["one"] * 4 + ["two"] * 4
+    for group, breakdowns in zip(groups, rewards, strict=True):
+        for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True):
+            assert VowelReward().one(rollout.parsed, group.example).total == breakdown.total
+
+
+def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
+    """Each prompt pairs with its own advantages, whatever the micro-batches."""
+    shown = []
+    module = grpo_module(tiny, VowelReward(), shown=shown)
+    module.optimizer_step_by_hand = lambda names: 0.0  # keep the gradient to look at
+    fit(module, [prompts])
+    found = gradients(tiny)
+    tiny.zero_grad()
+    ((_, groups, rewards),) = shown
+    loss = torch.zeros(())
+    for prompt, group, breakdowns in zip(prompts, groups, rewards, strict=True):
+        totals = torch.tensor([breakdown.total for breakdown in breakdowns], dtype=torch.float64)
+        advantages = (totals - totals.mean()) / totals.std(correction=0)
+        for rollout, advantage in zip(group.rollouts, advantages, strict=True):
+            inputs = collate([prompt], [rollout.completion.ids], pad_id=tiny.pad_id)
+            logprobs = completion_logprobs(tiny, inputs, SAMPLING.temperature).logprobs_BC[0]
+            loss = loss - advantage.float() * ((logprobs - logprobs.detach()).exp()).mean() / 8
+    loss.backward()
+    expected = gradients(tiny)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_equal_rewards_without_kl_leave_the_adapter_as_it_was(tiny, prompts):
+    module = grpo_module(tiny, EqualReward())
+    before = parameters_hash(tiny, trainable=True)
+    (row,) = fit(module, [prompts])
+    assert parameters_hash(tiny, trainable=True) == before
+    assert row["rollout/tied_group_share"] == 1.0
+    assert row["grpo/grad_norm"] == 0.0
+    assert not module.had_gradient
+
+
+def test_the_first_update_has_ratio_one_no_kl_and_scores_what_was_sampled(tiny, prompts):
+    (row,) = fit(grpo_module(tiny, VowelReward(), replace(GRPO, beta=0.04)), [prompts])
+    assert row["grpo/kl"] == 0.0
+    assert row["grpo/largest_ratio_gap"] == 0.0
+    assert row["grpo/clip_share"] == 0.0
+    assert row["grpo/sampling_logprob_gap"] < 1e-4
+
+
+def test_later_updates_on_a_rollout_are_off_policy_and_pulled_back_by_kl(tiny, prompts):
+    config = replace(GRPO, beta=0.04, updates_per_rollout=3)
+    (row,) = fit(grpo_module(tiny, VowelReward(), config, updates=3), [prompts])
+    assert row["grpo/kl"] > 0
+    assert row["grpo/largest_ratio_gap"] > 0
+
+
+def test_micro_batches_and_checkpointing_change_nothing(tiny_config, cache, prompts):
+    norms = []
+    for size, checkpointing in ((1, False), (3, False), (8, False), (3, True)):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        config = replace(GRPO, micro_batch_size=size, beta=0.01, gradient_checkpointing=checkpointing)
+        module = grpo_module(policy, VowelReward(), config)
+        if checkpointing:
+            save_activation_memory(policy)
+        (row,) = fit(module, [prompts])
+        norms.append(row["grpo/grad_norm"])
+    assert norms == pytest.approx([norms[0]] * 4, rel=1e-4)
+
+
+def test_every_step_logs_rewards_by_part_and_signs_of_health(tiny, prompts):
+    (row,) = fit(grpo_module(tiny, VowelReward(), replace(GRPO, beta=0.001)), [prompts])
+    for name in (
+        "reward/total reward/format reward/consistency rollout/tied_group_share grpo/kl grpo/clip_share grpo/entropy "
+        "rollout/completion_tokens_mean rollout/truncated_share rollout/well_formed_share aspect/emotion "
+        "speed/completion_tokens_per_second grpo/learning_rate "
+        "health/unknown_situation health/repeated_in_group health/repeated_in_step health/one_response health/short_question "
+        "health/copied_history health/words_to_reference"
+    ).split():
+        assert name in row
+    assert 0 < row["grpo/entropy"] <= torch.tensor(1024.0).log()
+
+
+def test_grpo_raises_a_reward_that_can_be_raised(tiny, prompts):
+    config = replace(
+        GRPO, num_generations=8, micro_batch_size=16, optimizer=replace(OPTIMIZER, learning_rate=5e-2, max_grad_norm=1.0)
+    )
+    rows = fit(grpo_module(tiny, VowelReward(), config, updates=40), [prompts] * 40)
+    rewards = [row["reward/total"] for row in rows]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+class SameLetterReward:
+    """The share of e among all letters and signs: one token, over and over, earns most, whatever was asked."""
+
+    def score(self, answers):
+        shares = [completion.response.count("e") / max(1, len(completion.response)) for completion, _ in answers]
+        return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None, judge=None) for share in shares]
+
+
+def test_a_policy_that_learns_to_say_one_thing_is_stopped_and_without_a_rule_is_not(tiny_config, cache, prompts):
+    config = replace(GRPO, optimizer=replace(OPTIMIZER, learning_rate=3e-2))
+    short = replace(SAMPLING, max_new_tokens=6)
+    watch = replace(HEALTH, stop=replace(NEVER, repeated_in_step=0.5, one_response=0.9))
+    runs = []
+    for health in (watch, HEALTH):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, SameLetterReward(), config, updates=30, sampling=short, health=health)
+        runs.append((fit(module, [prompts] * 30), module))
+    (stopped, watched), (whole, unwatched) = runs
+    assert watched.stopped_early
+    assert not unwatched.stopped_early
+    assert (len(whole), unwatched.steps_done) == (30, 30)
+    assert 5 < len(stopped) == watched.steps_done < 30
+    beyond = [row["health/one_response"] >= 0.9 or row["health/repeated_in_step"] >= 0.5 for row in stopped]
+    assert beyond[-2:] == [True, True]
+    assert not any(beyond[:5])
+    assert [row["health/one_response"] for row in stopped] == [row["health/one_response"] for row in whole[: len(stopped)]]
+    assert stopped[-1]["reward/total"] > stopped[0]["reward/total"] + 0.1  # the reward alone tells a success
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_instances(tiny, items):
+    add_adapter(tiny, LORA, seed=0)
+    with torch.no_grad():
+        next(parameter for name, parameter in tiny.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"not finite at step 1 \(instances one, two\)"):
+        fit(SftModule(tiny, SFT, total_updates=1, seed=0, validation=None), [items])
+
+
+def test_learning_rate_rises_in_the_warm_up_and_decays():
+    factors = [learning_rate_factor(step, total_steps=20, warmup_ratio=0.1, schedule="linear") for step in range(20)]
+    assert factors[:4] == [0.5, 1.0, 1.0, pytest.approx(17 / 18)]
+    assert factors[-1] == pytest.approx(1 / 18)
+    cosine = learning_rate_factor(11, total_steps=20, warmup_ratio=0.1, schedule="cosine")
+    assert cosine == pytest.approx(0.5)
+    assert learning_rate_factor(19, total_steps=20, warmup_ratio=0.0, schedule="constant") == 1.0
+
+
+def test_the_plan_of_a_thought_is_what_the_parser_expects():
+    assert FLEXIBLE.thinks
+    assert not PLAIN.thinks
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.01])
+def test_native_passes_and_stock_ones_train_alike(tiny_config, cache, prompts, beta):
+    found = []
+    for engine in ("native", "transformers"):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        config = replace(GRPO, beta=beta, scoring=engine)
+        module = grpo_module(policy, VowelReward(), config, sampling=replace(SAMPLING, engine=engine), updates=2)
+        rows = fit(module, [prompts] * 2)
+        found.append(
+            (rows, {name: parameter.clone() for name, parameter in policy.named_parameters() if parameter.requires_grad})
+        )
+    (ours, our_weights), (stock, stock_weights) = found
+    for one, other in zip(ours, stock, strict=True):
+        for name in ("reward/total", "grpo/loss", "grpo/entropy", "grpo/grad_norm"):
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
+    for name, weight in our_weights.items():
+        torch.testing.assert_close(weight, stock_weights[name], atol=1e-4, rtol=1e-3)
+
+
+def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, prompts, monkeypatch):
+    """One group of two ties, then both do: the optimizer's momentum moves the adapter all the same."""
+
+    class SometimesEqual(VowelReward):
+        def score(self, answers):
+            scored = super().score(answers)
+            self.calls = getattr(self, "calls", 0) + 1
+            equal = RewardBreakdown(total=0.5, format=1.0, consistency=0.5, support_skill=None, judge=None)
+            pairs = zip(scored, answers, strict=True)
+            return [equal if self.calls > 1 or example.id == "one" else one for one, (_, example) in pairs]
+
+    found, passes = [], []
+    for skip in (True, False):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, SometimesEqual(), replace(GRPO, beta=0.0, skip_tied_groups=skip), updates=2)
+        backward = []
+        monkeypatch.setattr(module, "manual_backward", lambda loss, seen=backward: (seen.append(loss), loss.backward()))
+        fit(module, [prompts] * 2)
+        passes.append(len(backward))
+        found.append(parameters_hash(policy, trainable=True))
+    assert found[0] == found[1]
+    assert passes[0] < passes[1]
+
+
+def test_rewards_beside_the_reference_change_nothing_and_are_computed_meanwhile(tiny_config, cache, prompts, monkeypatch):
+    """The reward waits until the reference is asked: without the thread it would wait for ever."""
+    asked = threading.Event()
+
+    class Waits(VowelReward):
+        def score(self, answers):
+            assert asked.wait(timeout=60)
+            return super().score(answers)
+
+    found = []
+    for overlap in (True, False):
+        policy = build_policy(tiny_config, cache, torch.device("cpu"))
+        module = grpo_module(policy, Waits() if overlap else VowelReward(), replace(GRPO, beta=0.01, overlap_rewards=overlap))
+        ask = module._ask_reference
+        monkeypatch.setattr(module, "_ask_reference", lambda micro_batches, ask=ask: (asked.set(), ask(micro_batches)))
+        rows = fit(module, [prompts])
+        seconds = {name for name in rows[0] if name.startswith("speed/")}
+        found.append(
+            ([{k: v for k, v in row.items() if k not in seconds} for row in rows], parameters_hash(policy, trainable=True))
+        )
+    assert found[0] == found[1]
+
+
+def test_an_error_of_the_reward_is_told_from_its_thread(tiny_config, cache, prompts):
+    class Broken(VowelReward):
+        def score(self, answers):
+            raise TrainingError("no reward today")
+
+    with pytest.raises(TrainingError, match="no reward today"):
+        fit(grpo_module(build_policy(tiny_config, cache, torch.device("cpu")), Broken()), [prompts])

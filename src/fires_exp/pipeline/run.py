@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from fires_exp.config.schema import Config
 from fires_exp.distributed import collectives
 from fires_exp.pipeline.planner import Planner, make_plan
 from fires_exp.pipeline.preflight.check import check_resources
-from fires_exp.pipeline.preflight.estimate import estimate_run
+from fires_exp.pipeline.preflight.estimate import RunEstimate, estimate_run
 from fires_exp.pipeline.preflight.sizes import Sizes
 from fires_exp.pipeline.preflight.table import estimate_text
 from fires_exp.pipeline.resource_errors import resource_errors
 from fires_exp.pipeline.run_folder import RunFolder
 from fires_exp.pipeline.stage import Stage, Step, Summary
-from fires_exp.report.page import write_page
 from fires_exp.report.run_record import FINISHED
 
 log = logging.getLogger("fires_exp.pipeline")
@@ -46,20 +44,22 @@ def run_recipe(config: Config, run_folder: Path) -> None:
                     _preflight(planner)
                 _run(planner)
         except BaseException as error:
-            with suppress(OSError):  # a full disk must not hide the reason
-                folder.finish(f"{type(error).__name__}: {error}".strip(": "))
-                log.info("report: %s", write_page(run_folder))
+            folder.finish(f"{type(error).__name__}: {error}".strip(": "))
             raise
         folder.finish(FINISHED)
-        log.info("report: %s", write_page(run_folder))
+
+
+def estimate_plan(planner: Planner) -> tuple[RunEstimate, Sizes]:
+    """The estimate of the planned stages, and the sizes that it was made from."""
+    sizes = Sizes(planner.factory, planner.config.trainer.processes)
+    with collectives.alone():
+        return estimate_run(planner.stages, sizes, planner.config, planner.factory, planner.datasets_read), sizes
 
 
 def _preflight(planner: Planner) -> None:
     """Log the estimate of the stages that are left, and record it. Raises `ExhaustedError` where this machine cannot hold one."""
     config = planner.config
-    sizes = Sizes(planner.factory, config.trainer.processes)
-    with collectives.alone():
-        estimate = estimate_run(planner.stages, sizes, config, planner.factory, planner.datasets_read)
+    estimate, sizes = estimate_plan(planner)
     if estimate.stages:
         planner.folder.note("estimate", estimate.as_json())
         log.info("the run takes:\n%s", estimate_text(estimate))

@@ -27,7 +27,7 @@ from fires_exp.distributed import collectives
 from fires_exp.pipeline.resource_errors import resource_errors
 from fires_exp.pipeline.stage import Stage
 from fires_exp.report.page import write_page
-from fires_exp.report.run_record import RunRecord, StageProgress, StageState
+from fires_exp.report.run_record import FINISHED, RunRecord, StageProgress, StageState
 from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.training.fit import COMPLETIONS, METRICS
 from fires_exp.training.loggers.factory import open_logger, replay_steps
@@ -84,9 +84,18 @@ class RunFolder:
             self._record.note(name, fact)
 
     def finish(self, status: str) -> None:
-        """Write how the run ended."""
-        if self._record is not None:
+        """Write how the run ended into the record and onto the page. After an error a full disk must not hide it, so that a
+        problem with either is only logged then."""
+        if self._record is None:
+            return
+        try:
             self._record.finish(status)
+        except OSError:
+            if status == FINISHED:
+                raise
+            return
+        self._render()
+        log.info("report: %s", self.path / "report.html")
 
     def run_stage(self, stage: Stage) -> None:
         """Build the stage's artifact or reuse it, and publish it."""
@@ -140,12 +149,15 @@ class RunFolder:
         now = time.monotonic()
         if self._record is None or now < self._next_refresh:
             return
+        self._render()
+        taken = time.monotonic() - now
+        self._next_refresh = time.monotonic() + max(REFRESH_SECONDS, taken / REFRESH_SHARE)
+
+    def _render(self) -> None:
         try:
             write_page(self.path)
         except Exception as error:
-            log.warning("report.html could not be refreshed (%s: %s); the run goes on", type(error).__name__, error)
-        taken = time.monotonic() - now
-        self._next_refresh = time.monotonic() + max(REFRESH_SECONDS, taken / REFRESH_SHARE)
+            log.warning("report.html could not be written (%s: %s); nothing else is affected", type(error).__name__, error)
 
     def _update(self, stage: Stage, state: StageState, *, seconds: float | None = None) -> None:
         index = self._indices.get(stage.folder)

@@ -45,7 +45,7 @@ from fires_exp.pipeline.stages.trained_baseline import check_trained_baseline, m
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.report.page import write_page
 from fires_exp.report.plots import alone, stacked_shares
-from fires_exp.report.run_record import RunRecord
+from fires_exp.report.run_record import RunRecord, StageProgress, StageState
 from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.thinking.bank import read_bank
@@ -74,13 +74,29 @@ def run_recipe(config: Config, run_folder: Path) -> None:
                 _run(work, run_folder)
         except BaseException as error:
             with suppress(OSError):  # a full disk must not take the place of what went wrong
-                record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
+                record.plan(_progress(work.made))
+                record.finish(f"{type(error).__name__}: {error}".strip(": "))
             if isinstance(error, CollapseError):
                 log.info("report: %s", write_page(run_folder))
             raise
-        record.finish(work.made, status="finished")
+        record.plan(_progress(work.made))
+        record.finish()
         if (run_folder / "metrics.json").is_file():
             log.info("report: %s", write_page(run_folder))
+
+
+def _progress(made: Sequence[Artifact]) -> list[StageProgress]:
+    return [
+        StageProgress(
+            stage=artifact.stage,
+            label=artifact.stage,
+            key=artifact.key,
+            folder=artifact.folder,
+            state=StageState.REUSED if artifact.reused else StageState.FINISHED,
+            seconds=artifact.seconds,
+        )
+        for artifact in made
+    ]
 
 
 def _clear(run_folder: Path) -> None:

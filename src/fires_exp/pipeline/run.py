@@ -44,7 +44,7 @@ from fires_exp.pipeline.stages.thoughts import BANK, SET_ASIDE, make_thoughts, r
 from fires_exp.pipeline.stages.trained_baseline import check_trained_baseline, make_trained_baseline, predict_trained_baseline
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.report.page import write_page
-from fires_exp.report.plots import alone, stacked_shares
+from fires_exp.report.plots import stacked_shares, standalone
 from fires_exp.report.run_record import RunRecord, StageProgress, StageState
 from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.storage.artifacts import Artifact
@@ -217,7 +217,7 @@ def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artifact) -> Non
     bank = [banked.thought for banked in read_bank(thoughts.folder / BANK).values()]
     shares: dict[str, Mapping[Any, float]] = {aspect.label: of_aspect for aspect, of_aspect in aspect_shares(bank).items()}
     figure = stacked_shares(f"{len(bank)} thoughts", shares, ident="shares", legend=True)
-    write_atomically(run_folder / SHARES, alone(figure))
+    write_atomically(run_folder / SHARES, standalone(figure))
     if work.config.recipe.stages == ["synthesize"]:
         print(f"{shares_table(shares, count=len(bank))}\n{run_folder / SHARES}")
 

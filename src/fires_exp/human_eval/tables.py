@@ -13,7 +13,7 @@ from typing import Any
 from fires_exp.errors import StudyError
 from fires_exp.human_eval.results import QuestionResult, Rate, StudyResult
 from fires_exp.human_eval.study import OUTCOMES
-from fires_exp.report.plots import alone, stacked_outcomes
+from fires_exp.report.plots import stacked_outcomes, standalone
 from fires_exp.report.text_tables import markdown_table, text_table
 
 RESULTS = "results.json"
@@ -39,7 +39,7 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
         {
             RESULTS: json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
             "results.md": f"{headline(result)}\n\n{as_markdown(study_table(result))}\n\n{NOTE}\n",
-            "results.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
+            "results.svg": standalone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 
@@ -52,7 +52,7 @@ def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]
         folder,
         {
             f"{question}.md": as_markdown(comparison_table(question, results, printed)) + "\n",
-            f"{question}.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
+            f"{question}.svg": standalone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 

@@ -21,7 +21,7 @@ import torch
 
 from fires_exp.config.schema import Config
 from fires_exp.config.secrets import without_secrets
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 
 RUN_RECORD = "run.json"
 RUNNING, FINISHED = "running", "finished"  # of `status`; every other status is the error that ended the run

@@ -6,7 +6,7 @@ A run is refused for memory that is counted; where only the heap's gaps, which v
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fires_exp.config.schema import Config
 from fires_exp.errors import ExhaustedError
@@ -45,27 +45,35 @@ def _memory_problem(stage: Stage, estimate: RunEstimate, sizes: Sizes, config: C
     if row is None or row.memory is None:
         return None
     free = estimate.free // estimate.processes
-    limits = [("memory", MemoryEstimate.host.fget, free), ("GPU memory", MemoryEstimate.peak.fget, estimate.free_gpu)]
-    if estimate.free_gpu is None:
-        limits = [("memory", MemoryEstimate.peak.fget, free)]
-    for kind, needed_of, available in limits:
-        assert needed_of is not None
-        assert available is not None
-        if needed_of(row.memory) > available:
-
-            def need(changed: Config, needed_of=needed_of) -> int:  # type: ignore[no-untyped-def]
-                memory = stage.memory(changed, sizes)
-                assert memory is not None
-                return int(needed_of(memory))
-
-            change = smallest_change(config, stage.memory_settings, need, available)
-            remedy = "no setting lowers it enough, choose a smaller backbone or a larger machine"
-            if change is not None:
-                settings = " ".join(f"{key}={str(value).lower()}" for key, value in change[0].items())
-                remedy = f"write {settings}, which takes {bytes_text(change[1])}"
-            needed = bytes_text(needed_of(row.memory))
+    limits = [("memory", _peak, free)]
+    if estimate.free_gpu is not None:
+        limits = [("memory", _host, free), ("GPU memory", _peak, estimate.free_gpu)]
+    for kind, part, available in limits:
+        if part(row.memory) > available:
+            needed, remedy = bytes_text(part(row.memory)), _remedy(stage, part, available, sizes, config)
             return f"{stage.label} would take about {needed} of {kind} and {bytes_text(available)} are free: {remedy}"
     return None
+
+
+def _remedy(stage: Stage, part: Callable[[MemoryEstimate], int], available: int, sizes: Sizes, config: Config) -> str:
+    def need(changed: Config) -> int:
+        memory = stage.memory(changed, sizes)
+        assert memory is not None
+        return part(memory)
+
+    change = smallest_change(config, stage.memory_settings, need, available)
+    if change is None:
+        return "no setting lowers it enough, choose a smaller backbone or a larger machine"
+    settings = " ".join(f"{key}={str(value).lower()}" for key, value in change[0].items())
+    return f"write {settings}, which takes {bytes_text(change[1])}"
+
+
+def _peak(memory: MemoryEstimate) -> int:
+    return memory.peak
+
+
+def _host(memory: MemoryEstimate) -> int:
+    return memory.host
 
 
 def _disk_problem(estimate: RunEstimate) -> str | None:

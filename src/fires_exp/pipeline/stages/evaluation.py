@@ -61,7 +61,7 @@ class Evaluation(Summary):
         planner.add(
             cls(
                 predictions=predictions,
-                scorer=plan_scorer(planner) if measured else grpo and grpo.scorer,
+                scorer=plan_scorer(planner) if measured else grpo.scorer if grpo else None,
                 thoughts=planner.find(ThoughtsStage),
                 facts=facts,
                 factory=planner.factory,

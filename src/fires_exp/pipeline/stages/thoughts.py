@@ -34,7 +34,7 @@ from fires_exp.pipeline.stage import Stage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
-from fires_exp.report.plots import alone, stacked_shares
+from fires_exp.report.plots import stacked_shares, standalone
 from fires_exp.report.tables import shares_table
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.messages import Asker, ChatMessage, asked_of
@@ -151,7 +151,7 @@ class ThoughtsStage(Stage):
         bank = [banked.thought for banked in read_bank(artifact.folder / BANK).values()]
         shares: dict[str, Mapping[Any, float]] = {aspect.label: row for aspect, row in aspect_shares(bank).items()}
         figure = stacked_shares(f"{len(bank)} thoughts", shares, ident="shares", legend=True)
-        write_atomically(run_folder / SHARES, alone(figure))
+        write_atomically(run_folder / SHARES, standalone(figure))
         if self.print_shares:
             print(f"{shares_table(shares, count=len(bank))}\n{run_folder / SHARES}")
 

@@ -23,7 +23,7 @@ from fires_exp.services.dry_run import read_batch_results
 from fires_exp.services.messages import Answer, Refusal, Usage
 from fires_exp.services.response_cache import Ledger
 from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
-from fires_exp.storage.artifacts import whole_lines
+from fires_exp.storage.files import complete_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.thought import Thought
@@ -101,7 +101,7 @@ def test_predictions_read_back_whatever_they_say(said):
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     assert [line.response for line in read(read_lines, content).values()] == said
     assert [one.response for one in read(lambda path: read_system(str(path)), content).predictions.values()] == said
-    assert read(whole_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]
+    assert read(complete_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]
 
 
 KEY = Key(

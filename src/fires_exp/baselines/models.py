@@ -22,7 +22,7 @@ from fires_exp.policy.seq2seq import build_seq2seq, check_seq2seq, load_seq2seq
 from fires_exp.prompts.processor import EncodedPrompt, encode_chat
 from fires_exp.prompts.templates import SPEAKER_NAMES
 from fires_exp.services.messages import ChatMessage
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.fit import ADAPTER, FACTS, fit, fresh_adapter, take_steps, training_plan
 from fires_exp.training.seq2seq import Seq2SeqModule, TextPair

@@ -18,7 +18,7 @@ from fires_exp.metrics.rows import Evaluation
 from fires_exp.pipeline.evaluation import evaluate_answers
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.scores.epitome.levels import SupportSkillScorer
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 from fires_exp.storage.json_input import parse_json
 
 # what a line may hold and of what kind it is; the first two it must hold

@@ -13,7 +13,8 @@ from fires_exp.metrics.rows import Evaluation
 from fires_exp.pipeline.stages.predictions import read_predictions
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.scores.epitome.levels import SupportSkillScorer
-from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.artifacts import Artifact
+from fires_exp.storage.files import write_atomically
 
 
 def evaluate(work: Workspace, predictions: Mapping[str, Artifact], scorer: SupportSkillScorer | None) -> Evaluation:

@@ -47,7 +47,8 @@ from fires_exp.report.page import write_page
 from fires_exp.report.plots import alone, stacked_shares
 from fires_exp.report.run_record import RunRecord
 from fires_exp.report.tables import evaluation_text, shares_table
-from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.artifacts import Artifact
+from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import read_bank
 from fires_exp.training.fit import COMPLETIONS, FACTS, METRICS
 from fires_exp.training.loggers.scores import show_scores

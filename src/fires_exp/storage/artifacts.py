@@ -12,7 +12,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from filelock import FileLock
 
 from fires_exp.distributed import collectives
 from fires_exp.errors import StageError
+from fires_exp.storage.files import sha256_of_file, write_atomically
 
 log = logging.getLogger("fires_exp.pipeline")
 
@@ -97,7 +97,7 @@ def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, toge
     with nullcontext() if together else collectives.alone():
         build(folder)
     seconds = time.perf_counter() - started
-    files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
     write_atomically(folder / DONE, json.dumps(facts, indent=2) + "\n")
     log.info("%s: done in %.0f s", stage, seconds)
@@ -113,33 +113,12 @@ def lock_is_taken(lock: FileLock) -> bool:
         return True
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # half of it, where the disk is full
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines that end as lines do: half a line, which a kill or a full disk leaves at the end, is none. None of no file."""
-    content = path.read_bytes() if path.is_file() else b""
-    return content.rpartition(b"\n")[0].decode("utf-8").split("\n") if b"\n" in content else []
-
-
 def _check(folder: Path, done: Mapping[str, Any]) -> float:
     for name, expected in done["files"].items():
         path = folder / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256_of_file(path) != expected:
             raise StageError(f"{path} was changed or deleted after the stage had written it; delete {folder}, it is made again")
     return float(done["seconds"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache

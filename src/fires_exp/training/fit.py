@@ -17,7 +17,7 @@ from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
 from fires_exp.policy.policy import Policy
-from fires_exp.storage.artifacts import whole_lines, write_atomically
+from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.training import preemption
 from fires_exp.training.checkpoints import CheckpointAndStop, checkpoint_steps, clear_checkpoints, newest_checkpoint
 from fires_exp.training.loggers.factory import open_logger, tell_again
@@ -60,7 +60,7 @@ class JsonLinesLogger(Logger):
 
 def keep_steps(path: Path, steps_done: int) -> None:
     """Take out of a file with a line a step, or several, what a restart will write again."""
-    kept = [line for line in whole_lines(path) if json.loads(line)["step"] < steps_done]
+    kept = [line for line in complete_lines(path) if json.loads(line)["step"] < steps_done]
     write_atomically(path, "".join(line + "\n" for line in kept))
 
 

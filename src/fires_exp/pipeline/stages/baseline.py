@@ -23,7 +23,8 @@ from fires_exp.pipeline.workspace import Workspace
 from fires_exp.prompts.templates import system_prompt
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.messages import Answer, Asker, Question, Refusal, asked_of
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import read_bank
 from fires_exp.thinking.rule_teacher import annotate
 

@@ -33,7 +33,8 @@ from fires_exp.scores.epitome.levels import MECHANISMS
 from fires_exp.scores.epitome.model import Mechanism, Trunk, new_mechanism
 from fires_exp.scores.epitome.scorer import EpitomeScorer, ScorerFacts, load_scorer, save_scorer, seal_scorer
 from fires_exp.scores.epitome.texts import TextReader
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.epitome import MechanismModule, level_weights, read_pairs
 from fires_exp.training.epitome_data import IGNORED, EncodedPairs, length_batches, read_states

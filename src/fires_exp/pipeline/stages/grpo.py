@@ -19,7 +19,8 @@ from fires_exp.grpo.rollouts import RolloutGroup
 from fires_exp.pipeline.judge import judge_identity, reference_judge
 from fires_exp.pipeline.stages.epitome import NamedScorer
 from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
-from fires_exp.storage.artifacts import Artifact, code_hash, whole_lines
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import complete_lines
 from fires_exp.training.checkpoints import checkpointed_steps
 from fires_exp.training.fit import ADAPTER, COMPLETIONS, METRICS, fit, fresh_adapter, keep_steps, training_plan
 from fires_exp.training.loggers.factory import show_samples
@@ -105,7 +106,7 @@ def make_grpo(work: Workspace, sft: Artifact | None, scorer: NamedScorer | None)
 def check_health(folder: Path, config: HealthConfig) -> None:
     """Raises `CollapseError` where the stop rule ends a run with the steps that the folder's `metrics.jsonl` tells of."""
     path = folder / METRICS
-    rows = [json.loads(line) for line in whole_lines(path)]
+    rows = [json.loads(line) for line in complete_lines(path)]
     collapse = first_collapse(rows, config.stop)
     if collapse is None:
         return

@@ -31,7 +31,8 @@ from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
 from fires_exp.prompts.templates import told
 from fires_exp.services.messages import Answer, ChatMessage, Question
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import write_atomically
 
 HINTS = "hints.jsonl"
 

@@ -16,7 +16,8 @@ from fires_exp.distributed import collectives
 from fires_exp.errors import StoppedError
 from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
 from fires_exp.policy.sampling import sample_completions, stream_seed
-from fires_exp.storage.artifacts import Artifact, code_hash, whole_lines, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 from fires_exp.training import preemption
 from fires_exp.training.fit import ADAPTER
@@ -105,7 +106,7 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
 
 def _keep_whole_batches(path: Path, batch_size: int) -> int:
     """Cut a file that a killed run left to its last whole batch; how many instances it answers."""
-    lines = whole_lines(path)
+    lines = complete_lines(path)
     whole = len(lines) // batch_size * batch_size
     write_atomically(path, "".join(line + "\n" for line in lines[:whole]))
     return whole

@@ -17,7 +17,8 @@ from fires_exp.errors import StageError
 from fires_exp.pipeline.stages.thoughts import BANK
 from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
 from fires_exp.policy.frame_sensitivity import picture_canary
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank
 from fires_exp.thinking.tags import render_completion
 from fires_exp.training.fit import fit, fresh_adapter, training_plan

@@ -29,7 +29,8 @@ from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.messages import Asker, ChatMessage, asked_of
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, write_bank
 from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher, synthesize
 from fires_exp.thinking.teacher_answer import LeakLimits, read_thought

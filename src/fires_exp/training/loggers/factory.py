@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 
 from fires_exp.config.schema import Config, LoggerConfig
 from fires_exp.errors import ConfigError
-from fires_exp.storage.artifacts import whole_lines
+from fires_exp.storage.files import complete_lines
 from fires_exp.training.loggers import completions_table
 from fires_exp.training.loggers.panels import COMPLETIONS
 
@@ -86,4 +86,4 @@ def show_table(loggers: Sequence[object], name: str, rows: Rows, step: int) -> N
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in whole_lines(path)]
+    return [json.loads(line) for line in complete_lines(path)]

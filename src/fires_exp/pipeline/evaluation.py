@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.metrics import instance_scores
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.pipeline.stages.predictions import read_predictions
@@ -33,7 +33,9 @@ def keep_instance_scores(run_folder: Path, predictions: Mapping[str, Artifact], 
         write_atomically(folder / f"{policy}.jsonl", instance_scores.instance_scores_text(ids, table.measures[policy]))
 
 
-def evaluate_answers(work: Workspace, systems: Mapping[str, Sequence[Answer]], scorer: SupportSkillScorer | None) -> Evaluation:
+def evaluate_answers(
+    work: Workspace, systems: Mapping[str, Sequence[ScoredResponse]], scorer: SupportSkillScorer | None
+) -> Evaluation:
     """The table of systems whose answers these are."""
     config = work.config
     return response_metrics(
@@ -47,9 +49,9 @@ def evaluate_answers(work: Workspace, systems: Mapping[str, Sequence[Answer]], s
     )
 
 
-def _answers(rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+def _answers(rows: Sequence[Mapping[str, Any]]) -> list[ScoredResponse]:
     return [
-        Answer(
+        ScoredResponse(
             response=row["response"],
             reference=row["reference_response"],
             context=row["context"],

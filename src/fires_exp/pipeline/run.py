@@ -6,7 +6,7 @@ predictions/       one file a policy             completions.jsonl   GRPO's samp
 instance_scores/   what each instance scores
 thoughts.jsonl     the thoughts learned from     aspect_shares.svg   which aspects they name (Figure 3)
 set_aside.jsonl    instances without a thought   bad_rows.jsonl  rows left out (dataset.on_bad_row=skip)
-report.html        all of it on one page         picture_canary.json, log.txt
+report.html        all of it on one page         frame_sensitivity.json, log.txt
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fires_exp.pipeline.stages.baseline import BASELINE, draw_shots, make_baseli
 from fires_exp.pipeline.stages.epitome import NamedScorer, copy_pictures, make_scorer, needs_scorer, skill_report, support_scorer
 from fires_exp.pipeline.stages.grpo import make_grpo
 from fires_exp.pipeline.stages.predictions import PREDICTIONS, make_predictions
-from fires_exp.pipeline.stages.sft import CANARY, make_sft
+from fires_exp.pipeline.stages.sft import FRAME_SENSITIVITY, make_sft
 from fires_exp.pipeline.stages.thoughts import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
 from fires_exp.pipeline.stages.trained_baseline import check_trained_baseline, make_trained_baseline, predict_trained_baseline
 from fires_exp.pipeline.workspace import Workspace
@@ -87,7 +87,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
 def _clear(run_folder: Path) -> None:
     """Take out what an earlier run left here: a run that stops half way must not show another's numbers as its own."""
     bank = (BANK, SET_ASIDE, SHARES)
-    for name in (METRICS, "metrics.json", COMPLETIONS, *bank, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
+    for name in (METRICS, "metrics.json", COMPLETIONS, *bank, FRAME_SENSITIVITY, "bad_rows.jsonl", "inspect.json", "report.html"):
         (run_folder / name).unlink(missing_ok=True)
     for name in ("predictions", instance_scores.FOLDER):
         shutil.rmtree(run_folder / name, ignore_errors=True)
@@ -161,7 +161,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
         sft = make_trained_baseline(work) if trains_baseline else make_sft(work, thoughts)
         _say_trained(sft)
         if not trains_baseline:  # which reads no pictures itself
-            _say_canary(sft, run_folder)
+            _log_frame_sensitivity(sft, run_folder)
     if "grpo" in stages:
         try:
             grpo = make_grpo(work, sft, scorer)
@@ -264,15 +264,15 @@ def _say_trained(sft: Artifact) -> None:
 
 
 @collectives.first_only
-def _say_canary(sft: Artifact, run_folder: Path) -> None:
-    shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
-    canary = json.loads((sft.folder / CANARY).read_text())
-    if canary is None:
-        log.info("picture canary: no two instances with frames of one size, nothing to swap")
+def _log_frame_sensitivity(sft: Artifact, run_folder: Path) -> None:
+    shutil.copyfile(sft.folder / FRAME_SENSITIVITY, run_folder / FRAME_SENSITIVITY)
+    sensitivity = json.loads((sft.folder / FRAME_SENSITIVITY).read_text())
+    if sensitivity is None:
+        log.info("frame sensitivity: no two instances with frames of one size, nothing to swap")
     elif sft.reused:
         log.info(
-            "picture canary (when it was trained): swapped frames changed log-probabilities by %.4f nats a token",
-            canary["nats_per_token"],
+            "frame sensitivity (when it was trained): swapped frames changed log-probabilities by %.4f nats a token",
+            sensitivity["nats_per_token"],
         )
 
 

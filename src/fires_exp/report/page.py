@@ -64,7 +64,7 @@ class PageFacts:
     absent: tuple[tuple[str, str], ...]
     resampling: str
     curves: tuple[Drawing, ...]
-    canary: str
+    frame_sensitivity: str
     shares: tuple[Drawing, ...]
     share_colors: tuple[tuple[str, str], ...]
     predictions: tuple[PredictionCard, ...]
@@ -119,7 +119,7 @@ def gather(run_folder: Path) -> PageFacts:
         absent=tuple((metric["name"], metric["reason"]) for metric in table.get("absent", ())),
         resampling=_resampling(table),
         curves=learning_curves([row for row in read_rows(run_folder / "metrics.jsonl") if row["stage"] in stages]),
-        canary=_canary(read_object(run_folder / "picture_canary.json")) if "sft" in stages else "",
+        frame_sensitivity=_frame_sensitivity(read_object(run_folder / "frame_sensitivity.json")) if "sft" in stages else "",
         shares=share_figures(thoughts, kept_shares, policies, ident="s"),
         share_colors=tuple((status, VARIABLES.get(color, color)) for status, color in STATUS_COLORS.items()),
         predictions=prediction_cards(policies, None),
@@ -161,13 +161,15 @@ def _unfinished(status: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     return ("this run did not finish: table and answers may be of an earlier one in this folder",)
 
 
-def _canary(canary: Mapping[str, Any]) -> str:
-    if not canary:
+def _frame_sensitivity(frame_sensitivity: Mapping[str, Any]) -> str:
+    if not frame_sensitivity:
         return ""
-    effect = canary["nats_per_token"]
+    effect = frame_sensitivity["nats_per_token"]
     if effect == 0:
-        return "Picture canary: another instance's frames change nothing. PICTURES HAVE NO EFFECT on this policy."
-    return f"Picture canary: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+        return "Frame sensitivity: another instance's frames change nothing. FRAMES HAVE NO EFFECT on this policy."
+    return (
+        f"Frame sensitivity: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+    )
 
 
 def _resampling(table: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from fires_exp.distributed import collectives
 from fires_exp.errors import StageError
 from fires_exp.pipeline.stages.thoughts import BANK
 from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
-from fires_exp.policy.frame_sensitivity import picture_canary
+from fires_exp.policy.frame_sensitivity import frame_sensitivity
 from fires_exp.storage.artifacts import Artifact, code_hash
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank
@@ -25,7 +25,7 @@ from fires_exp.training.fit import fit, fresh_adapter, training_plan
 from fires_exp.training.sft import SftItem, SftModule
 from fires_exp.training.step_loader import StepLoader, WholePass
 
-CANARY = "picture_canary.json"
+FRAME_SENSITIVITY = "frame_sensitivity.json"
 
 log = logging.getLogger("fires_exp.pipeline")
 
@@ -90,8 +90,8 @@ def make_sft(work: Workspace, thoughts: Artifact | None) -> Artifact:
             checkpoint_every_steps=config.checkpoint_every_steps,
         )
         if collectives.is_first():
-            canary = picture_canary(policy, learned, encode, completion)
-            write_atomically(folder / CANARY, json.dumps(canary) + "\n")
+            sensitivity = frame_sensitivity(policy, learned, encode, completion)
+            write_atomically(folder / FRAME_SENSITIVITY, json.dumps(sensitivity) + "\n")
 
     return work.make("sft", depends_on, build, together=True)
 

@@ -14,7 +14,8 @@ from fires_exp.errors import BackboneError
 from fires_exp.policy.backbone import backbone_source, build_policy, choose_attention, choose_dtype
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.sampling import sample_completions
-from fires_exp.policy.smollm2_vl import embedded_backbone, tiny_backbone
+from fires_exp.policy.smollm2_vl import embedded_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 from fires_exp.prompts.collate import collate
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan

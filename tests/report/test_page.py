@@ -107,7 +107,7 @@ def test_the_same_folder_gives_the_same_page(run_folder):
         ("completions.jsonl", ["GRPO samples"]),
         ("thoughts.jsonl", []),  # the table keeps the teacher's shares
         ("resolved.yaml", []),
-        ("picture_canary.json", []),
+        ("frame_sensitivity.json", []),
         ("predictions/sft.jsonl", []),
     ],
 )
@@ -274,7 +274,7 @@ def test_a_live_page_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
 
 def test_a_zero_shot_run_shows_a_table_and_answers_only(tmp_path):
     folder = write_run(tmp_path, policies=("zero_shot",))
-    for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "picture_canary.json"):
+    for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "frame_sensitivity.json"):
         (folder / name).unlink()
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["teacher_aspect_shares"], metrics["teacher"]
@@ -357,12 +357,12 @@ def test_a_broken_file_names_itself(run_folder):
         write_page(run_folder)
 
 
-def test_a_picture_canary_that_sees_no_effect_is_loud_and_none_is_silent(run_folder):
-    path = run_folder / "picture_canary.json"
+def test_a_frame_sensitivity_of_zero_is_stated_in_capitals_and_none_is_left_out(run_folder):
+    path = run_folder / "frame_sensitivity.json"
     change(path, nats_per_token=0.0)
-    assert "PICTURES HAVE NO EFFECT" in gather(run_folder).canary
+    assert "FRAMES HAVE NO EFFECT" in gather(run_folder).frame_sensitivity
     path.write_text("null\n")
-    assert gather(run_folder).canary == ""
+    assert gather(run_folder).frame_sensitivity == ""
 
 
 def test_the_command_writes_the_page_and_says_where(run_folder, capsys):

@@ -4,7 +4,7 @@ import pytest
 from making import make_example
 
 from fires_exp.errors import ServiceError
-from fires_exp.scores.judge import Comparison, PairwiseJudge, ReferenceJudge
+from fires_exp.scores.judge import PairwiseComparison, PairwiseJudge, ReferenceJudge
 from fires_exp.services.messages import NOTHING, Answer, Refusal, Usage
 
 NO_VERDICT = "That is no verdict. Answer with one of these and nothing else: A, B, tie"
@@ -133,7 +133,7 @@ def test_comparisons_are_made_as_they_are_asked():
     def lazily():
         for place in range(50):
             made.append(place)
-            yield Comparison(id=str(place), shown=(), question="Which?", first="x", second="yy")
+            yield PairwiseComparison(id=str(place), context=(), question="Which?", first="x", second="yy")
 
     def ask(questions):
         next(questions)

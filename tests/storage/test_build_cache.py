@@ -7,7 +7,7 @@ import torch
 
 from fires_exp.config.schema import EncoderConfig, Seq2SeqConfig
 from fires_exp.policy.seq2seq import build_seq2seq
-from fires_exp.policy.smollm2_vl import tiny_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 from fires_exp.scores.encoder import encoder_source
 
 

@@ -15,7 +15,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import DataError
 from fires_exp.pipeline.workspace import Workspace
-from fires_exp.policy.adapters import parameters_hash, save_activation_memory
+from fires_exp.policy.adapters import parameters_hash, enable_gradient_checkpointing
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.policy.seq2seq import build_seq2seq, check_seq2seq, load_seq2seq
@@ -167,10 +167,10 @@ class Seq2SeqBaseline(BaselineModel):
         marks = self.baseline.marks(examples)
         seq2seq = build_seq2seq(self.work.config.seq2seq, self.work.cache, marks, self.work.device, seed)
         if config.gradient_checkpointing:
-            save_activation_memory(seq2seq)
+            enable_gradient_checkpointing(seq2seq)
 
         def pair(example: SupportExample) -> TextPair:
-            source = seq2seq.source(self.baseline.lines(example, hints[example.id]))
+            source = seq2seq.encoder_input(self.baseline.lines(example, hints[example.id]))
             return TextPair(example_id=example.id, source=source, target_ids=seq2seq.target_ids(self.baseline.target(example)))
 
         plan = training_plan(config, len(examples), seed)
@@ -193,8 +193,8 @@ class Seq2SeqBaseline(BaselineModel):
         seq2seq = load_seq2seq(folder / MODEL, self.work.config.seq2seq, self.work.device)
 
         def write(batch: Examples) -> list[tuple[str, str]]:
-            sources = [seq2seq.source(self.baseline.lines(example, hints[example.id])) for example in batch]
-            return seq2seq.write(sources, self.work.config.predict.decoding, self._seed(batch[0].id))
+            sources = [seq2seq.encoder_input(self.baseline.lines(example, hints[example.id])) for example in batch]
+            return seq2seq.generate(sources, self.work.config.predict.decoding, self._seed(batch[0].id))
 
         return write
 

@@ -88,7 +88,7 @@ class GrpoModule(AdapterModule):
         started = time.perf_counter()
         own = collect_rollouts(
             self.policy,
-            [self.policy.look(prompt) for prompt in batch],
+            [self.policy.encode_images(prompt) for prompt in batch],
             self.sampling,
             self.plan,
             num_generations=self.config.num_generations,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fires_exp.services.messages import Answer, Refusal, Usage
-from fires_exp.storage.json_input import whole_characters
+from fires_exp.storage.json_input import replace_surrogates
 
 _SHOWN = 300  # letters of a service's answer in a message
 
@@ -35,9 +35,9 @@ def read_answer(body: bytes, seconds: float) -> Answer | Refusal:
         content = message["content"]
         if not isinstance(content, str):
             raise BrokenAnswerError(f"the answer's content is {json.dumps(content)[:_SHOWN]}, not text")
-        content = whole_characters(content)
+        content = replace_surrogates(content)
         reasoning = message.get("reasoning_content") or message.get("reasoning")
-        own, text = (whole_characters(reasoning), content) if isinstance(reasoning, str) else split_reasoning(content)
+        own, text = (replace_surrogates(reasoning), content) if isinstance(reasoning, str) else split_reasoning(content)
         return Answer(
             text=text,
             reasoning=own,
@@ -87,4 +87,4 @@ def in_one_line(body: bytes) -> str:
 
 def _plain(text: str) -> str:
     """On one line and whole."""
-    return " ".join(whole_characters(text).split())
+    return " ".join(replace_surrogates(text).split())

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import StageError
 from fires_exp.pipeline.run import run_recipe
-from fires_exp.policy.smollm2_vl import tiny_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 
 NEEDED = ("fastapi", "uvicorn", "openai")
 pytestmark = pytest.mark.skipif(

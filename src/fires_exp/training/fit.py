@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from fires_exp.config.schema import GrpoConfig, SftConfig, TrainerConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
-from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter
+from fires_exp.policy.adapters import add_adapter, parameters_hash, enable_gradient_checkpointing, save_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.training import preemption
@@ -91,7 +91,7 @@ def fresh_adapter(policy: Policy, config: SftConfig | GrpoConfig, seed: int) -> 
     add_adapter(policy, config.lora, seed)
     native = isinstance(config, GrpoConfig) and config.scoring == "native"  # the native pass recomputes by itself
     if config.gradient_checkpointing and not native:
-        save_activation_memory(policy)
+        enable_gradient_checkpointing(policy)
 
 
 def training_plan(config: SftConfig | GrpoConfig, count: int, seed: int) -> list[list[int]]:

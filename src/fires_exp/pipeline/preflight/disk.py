@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fires_exp.config.schema import FramesConfig
 from fires_exp.data.dataset import Dataset
-from fires_exp.data.video.frame_selection import share_out
+from fires_exp.data.video.frame_selection import allocate_frames
 
 # bytes, measured on the sample and on MESC, rounded up
 THOUGHT_BYTES = 1_000
@@ -52,6 +52,6 @@ def _cached_frames(frames: FramesConfig, dataset: Dataset) -> int:
     cached = set()
     for example in (example for split in dataset.examples.values() for example in split):
         has_clip = [turn.clip is not None for turn in example.history]
-        counts = share_out(has_clip, max_frames=frames.max_frames, max_frames_per_turn=frames.max_frames_per_turn)
+        counts = allocate_frames(has_clip, max_frames=frames.max_frames, max_frames_per_turn=frames.max_frames_per_turn)
         cached |= {(turn.clip, count) for turn, count in zip(example.history, counts, strict=True) if turn.clip and count}
     return sum(count for _, count in cached)

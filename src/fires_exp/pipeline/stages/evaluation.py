@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from fires_exp.config.schema import Config
 from fires_exp.metrics import instance_scores
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics
 from fires_exp.metrics.rows import Evaluation as Table
 from fires_exp.metrics.thoughts import aspect_shares
@@ -102,9 +102,9 @@ class Evaluation(Summary):
         return facts
 
 
-def _responses(rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+def _responses(rows: Sequence[Mapping[str, Any]]) -> list[ScoredResponse]:
     return [
-        Answer(
+        ScoredResponse(
             response=row["response"],
             reference=row["reference_response"],
             context=row["context"],

@@ -27,7 +27,7 @@ from fires_exp.pipeline.preflight.token_lengths import TokenLengths
 from fires_exp.pipeline.stage import Stage
 from fires_exp.pipeline.stages.thoughts import BANK, ThoughtsStage
 from fires_exp.policy.factory import PolicyFactory
-from fires_exp.policy.frame_sensitivity import picture_canary
+from fires_exp.policy.frame_sensitivity import frame_sensitivity
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank
@@ -133,7 +133,7 @@ class SftStage(Stage):
         loader = StepLoader(plan, lambda index: item(train[index]), ahead=self.prefetch_steps)
         self.loop.fit(module, loader, folder, stage=self.name, checkpoint_every_steps=self.config.checkpoint_every_steps)
         if collectives.is_first():
-            sensitivity = picture_canary(policy, train, encode, completion)
+            sensitivity = frame_sensitivity(policy, train, encode, completion)
             write_atomically(folder / FRAME_SENSITIVITY, json.dumps(sensitivity) + "\n")
 
     def publish(self, artifact: Artifact, run_folder: Path) -> None:

@@ -18,11 +18,11 @@ from fires_exp.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read
 from fires_exp.human_eval.study import VERDICTS, Key, KeyItem
 from fires_exp.human_eval.systems import read_system
 from fires_exp.scores.rouge import rouge_l_f1
-from fires_exp.services.client import retry_after
-from fires_exp.services.dry_run import read_batch_results
-from fires_exp.services.messages import Answer, Refusal, Usage
-from fires_exp.services.response_cache import Ledger
-from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
+from fires_exp.services.batch_api import read_batch_results
+from fires_exp.services.client import parse_retry_after
+from fires_exp.services.messages import ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache
+from fires_exp.services.responses import MalformedResponseError, in_one_line, parse_response
 from fires_exp.storage.artifacts import whole_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
@@ -185,8 +185,8 @@ ANSWER = {
 def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(body):
     assert "\n" not in in_one_line(body)
     try:
-        answer = read_answer(body, 0.1)
-    except BrokenAnswerError as error:
+        answer = parse_response(body, 0.1)
+    except MalformedResponseError as error:
         assert "\n" not in str(error)
         return
     if isinstance(answer, Refusal):
@@ -195,8 +195,8 @@ def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(bod
     assert min(answer.usage.prompt_tokens, answer.usage.completion_tokens) >= 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answers.jsonl"
-        Ledger(path).add("k", "q", answer)
-        assert Ledger(path).find("k") == answer
+        ResponseCache(path).add("k", "q", answer)
+        assert ResponseCache(path).find("k") == answer
 
 
 LEDGER = {
@@ -207,10 +207,10 @@ LEDGER = {
 
 @given(file_of(LEDGER), st.booleans())
 def test_a_ledger(content, ended):
-    ledger = read(Ledger, content + b"\n" * ended)
-    answer = ledger.find("k") if ledger else None
+    cache = read(ResponseCache, content + b"\n" * ended)
+    answer = cache.find("k") if cache else None
     if answer is not None:
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, ChatResponse)
         assert isinstance(answer.text, str)
         assert answer.usage.prompt_tokens + answer.usage.completion_tokens >= 0
 
@@ -218,12 +218,12 @@ def test_a_ledger(content, ended):
 @given(file_of({"custom_id": "k", "response": {"status_code": 200, "body": ANSWER}}))
 def test_results_of_a_batch_service(content):
     with tempfile.TemporaryDirectory() as folder:
-        read(lambda path: read_batch_results(path, Ledger(Path(folder) / "answers.jsonl")), content)
+        read(lambda path: read_batch_results(path, ResponseCache(Path(folder) / "answers.jsonl")), content)
 
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(["inf", "nan", "-1", "Mon, 01 Jan 2024 00:00:00 +99999999999", "1e400"])))
 def test_any_wait_that_a_service_asks_for_is_a_number_of_seconds(header):
-    seconds = retry_after(header)
+    seconds = parse_retry_after(header)
     assert seconds is None or seconds >= 0
 
 

@@ -5,7 +5,7 @@ from making import make_example
 
 from fires_exp.errors import ServiceError
 from fires_exp.scores.judge import Comparison, PairwiseJudge, ReferenceJudge
-from fires_exp.services.messages import NOTHING, Answer, Refusal, Usage
+from fires_exp.services.messages import NO_USAGE, ChatResponse, Refusal, Usage
 
 NO_VERDICT = "That is no verdict. Answer with one of these and nothing else: A, B, tie"
 
@@ -25,12 +25,12 @@ class Model:
             (b,) = (line.removeprefix("B: ") for line in lines if line.startswith("B: "))
             said = self.say(a, b)
             if said is None:
-                yield question, Refusal(reason="status 400: not this", usage=NOTHING)
+                yield question, Refusal(reason="status 400: not this", usage=NO_USAGE)
                 continue
             usage = Usage(prompt_tokens=1, completion_tokens=1)
             yield (
                 question,
-                Answer(text=said, reasoning="", finish_reason="stop", model="m", usage=usage, seconds=0.0, created="now"),
+                ChatResponse(text=said, reasoning="", finish_reason="stop", model="m", usage=usage, seconds=0.0, created="now"),
             )
 
 

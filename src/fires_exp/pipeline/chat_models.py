@@ -1,4 +1,4 @@
-"""Who answers a stage's questions: a service, or the backbone; and what happens where a run only rehearses."""
+"""Chat backends of the stages: a service, or the backbone; and dry runs of both."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.processor import encode_chat
-from fires_exp.services.asked_keys import Tally
+from fires_exp.services.batch_api import batch_line, read_batch_results
+from fires_exp.services.budget import Budget
 from fires_exp.services.client import api_key
-from fires_exp.services.concurrency import Crowd, ledger_path
-from fires_exp.services.dry_run import Estimate, Rehearsal, batch_line, read_batch_results
-from fires_exp.services.messages import Answer, Asker, Question, Refusal, Usage, question_key
-from fires_exp.services.response_cache import Ledger
+from fires_exp.services.concurrency import ConcurrentClient
+from fires_exp.services.dry_run import CostEstimate, DryRun
+from fires_exp.services.messages import ChatBackend, ChatRequest, ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache, cache_path
+from fires_exp.services.wire_format import request_key
 
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def service(work: Workspace, config: ServiceConfig, tally: Tally) -> Asker:
+def service(work: Workspace, config: ServiceConfig, *, key_file: Path | None) -> ChatBackend:
     """The configured service; what it once answered is not asked again, whichever run and stage has asked."""
-    return Crowd(config, _ledger(work, config), tally).ask
+    return ConcurrentClient(config, _response_cache(work, config), Budget(config, key_file)).complete
 
 
 def check_service(config: ServiceConfig) -> None:
@@ -44,24 +46,24 @@ def check_service(config: ServiceConfig) -> None:
         )
 
 
-def rehearse(work: Workspace, config: ServiceConfig, run: Callable[[Asker], object]) -> str:
-    """Run with an asker that sends nothing; what would be asked, in words, or where the batch file lies."""
-    ledger = _ledger(work, config)
+def dry_run(work: Workspace, config: ServiceConfig, run: Callable[[ChatBackend], object]) -> str:
+    """Call `run` with a backend that sends nothing; return the cost estimate, or where the batch file is."""
+    cache = _response_cache(work, config)
     if config.batch_requests is None:
-        estimate = Estimate(config)
-        rehearsal = Rehearsal(config, ledger, estimate.note)
-        run(rehearsal.ask)
-        return f"dry run, nothing was sent:\n{estimate.in_words(rehearsal.answered)}"
+        estimate = CostEstimate(config)
+        recorder = DryRun(config, cache, estimate.add)
+        run(recorder.complete)
+        return f"dry run, nothing was sent:\n{estimate.as_text(recorder.cached_count)}"
     path = Path(config.batch_requests)
     count = 0
     with _new(path, config) as file:
 
-        def note(key: str, question: Question) -> None:
+        def record(key: str, request: ChatRequest) -> None:
             nonlocal count
-            file.write(batch_line(key, question, config))
+            file.write(batch_line(key, request, config))
             count += 1
 
-        run(Rehearsal(config, ledger, note).ask)
+        run(DryRun(config, cache, record).complete)
     return f"{count} requests are in {path}, nothing was sent; read the answers with {config.GROUP}.batch_results=<results file>"
 
 
@@ -74,17 +76,17 @@ def _new(path: Path, config: ServiceConfig) -> TextIO:
         ) from None
 
 
-def _ledger(work: Workspace, config: ServiceConfig) -> Ledger:
-    ledger = Ledger(ledger_path(work.artifacts, config))
+def _response_cache(work: Workspace, config: ServiceConfig) -> ResponseCache:
+    cache = ResponseCache(cache_path(work.artifacts, config))
     if config.batch_results is not None:
-        new = read_batch_results(Path(config.batch_results), ledger)
+        new = read_batch_results(Path(config.batch_results), cache)
         log.info("%d new answers from %s", new, config.batch_results)
-    return ledger
+    return cache
 
 
 class Backbone:
-    """An asker that lets a backbone answer, by our own sampling, `in_flight` questions at a time; `examples` has the instances by
-    id. The backbone is loaded when the first question comes that was not answered before."""
+    """A `ChatBackend` (`complete`) that runs a backbone with our own sampling, `in_flight` requests at a time; `examples` has the
+    instances by id. The backbone is loaded at the first request without a cached response."""
 
     def __init__(
         self,
@@ -99,18 +101,18 @@ class Backbone:
         self._in_flight = in_flight
         self._examples = examples
         self._sampling = sampling
-        self._asked_of = [asdict(backbone), asdict(sampling), work.config.seed]
-        self._ledger = Ledger(work.artifacts / "answers" / f"backbone-{backbone.name}.jsonl")
+        self._response_settings = [asdict(backbone), asdict(sampling), work.config.seed]
+        self._response_cache = ResponseCache(work.artifacts / "answers" / f"backbone-{backbone.name}.jsonl")
 
     @cached_property
     def _policy(self) -> Policy:
         return build_policy(self._backbone, self._work.cache, self._work.device)
 
-    def ask(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
-        waiting: list[tuple[str, Question]] = []
+    def complete(self, questions: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatResponse | Refusal]]:
+        waiting: list[tuple[str, ChatRequest]] = []
         for question in questions:
-            key = question_key(question, self._asked_of)
-            known = self._ledger.find(key)
+            key = request_key(question, self._response_settings)
+            known = self._response_cache.find(key)
             if known is not None:
                 yield question, known
                 continue
@@ -121,7 +123,7 @@ class Backbone:
         if waiting:
             yield from self._answers(waiting)
 
-    def _answers(self, batch: Sequence[tuple[str, Question]]) -> Iterator[tuple[Question, Answer]]:
+    def _answers(self, batch: Sequence[tuple[str, ChatRequest]]) -> Iterator[tuple[ChatRequest, ChatResponse]]:
         started = time.monotonic()
         processor = self._policy.processor
         prompts = [encode_chat(processor, self._examples[question.id], question.messages) for _, question in batch]
@@ -129,7 +131,7 @@ class Backbone:
         completions = sample_completions(self._policy, prompts, self._sampling, seeds)
         seconds = (time.monotonic() - started) / len(batch)
         for (key, question), prompt, (completion,) in zip(batch, prompts, completions, strict=True):
-            answer = Answer(
+            answer = ChatResponse(
                 text=completion.text,
                 reasoning="",
                 finish_reason=completion.finish_reason,
@@ -138,5 +140,5 @@ class Backbone:
                 seconds=round(seconds, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            self._ledger.add(key, question.id, answer)
+            self._response_cache.add(key, question.id, answer)
             yield question, answer

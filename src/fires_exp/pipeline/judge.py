@@ -9,11 +9,11 @@ from typing import Any
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.grpo.rewards import ResponseJudge
-from fires_exp.pipeline.chat_models import rehearse, service
+from fires_exp.pipeline.chat_models import dry_run, service
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.scores.judge import PairwiseJudge, ReferenceJudge, estimate_questions
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Asker, asked_of
+from fires_exp.services.messages import ChatBackend
+from fires_exp.services.wire_format import response_settings
 from fires_exp.training.fit import training_plan
 
 ASKED = "judge_asked.txt"
@@ -22,7 +22,7 @@ ASKED = "judge_asked.txt"
 def judge_identity(work: Workspace) -> list[Any] | None:
     """Whatever of the configuration decides what the judge says; None where nobody judges."""
     config = work.config.reward
-    return asked_of(config.judge) if config.judge_weight > 0 else None
+    return response_settings(config.judge) if config.judge_weight > 0 else None
 
 
 def reference_judge(work: Workspace, folder: Path) -> ResponseJudge | None:
@@ -32,21 +32,21 @@ def reference_judge(work: Workspace, folder: Path) -> ResponseJudge | None:
         return None
     if not collectives.is_first():
         return JudgeOfRanks(None)
-    ask = service(work, config.judge, Tally(folder / ASKED))
+    ask = service(work, config.judge, key_file=folder / ASKED)
     return JudgeOfRanks(ReferenceJudge(judge=PairwiseJudge(ask=ask, attempts=config.judge.attempts)))
 
 
-def rehearse_judge(work: Workspace) -> str:
+def dry_run_judge(work: Workspace) -> str:
     """What judging would ask at most, in words; completions are taken to be as long as the references."""
     config, examples = work.config.grpo, work.examples("train")
     plan = training_plan(config, len(examples), work.config.seed)
     judged = (examples[index] for step in plan for index in step for _ in range(config.num_generations))
 
-    def ask(asker: Asker) -> None:
-        for _ in asker(estimate_questions(judged)):
+    def send(backend: ChatBackend) -> None:
+        for _ in backend(estimate_questions(judged)):
             pass
 
-    told = rehearse(work, work.config.reward.judge, ask)
+    told = dry_run(work, work.config.reward.judge, send)
     return f"{told}\n{len(plan)} steps of GRPO, every completion well-formed, no two alike, as long as the reference"
 
 

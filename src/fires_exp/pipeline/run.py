@@ -30,17 +30,17 @@ from fires_exp.metrics.rows import Evaluation
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.pipeline.chat_models import check_service
 from fires_exp.pipeline.evaluation import evaluate, keep_instance_scores
-from fires_exp.pipeline.judge import rehearse_judge
+from fires_exp.pipeline.judge import dry_run_judge
 from fires_exp.pipeline.preflight.check import refuse_too_big
 from fires_exp.pipeline.preflight.estimate import look_ahead
 from fires_exp.pipeline.preflight.text import table
 from fires_exp.pipeline.resource_errors import exhaustion_told
-from fires_exp.pipeline.stages.baseline import BASELINE, draw_shots, make_baseline_predictions, rehearse_baseline
+from fires_exp.pipeline.stages.baseline import BASELINE, draw_shots, dry_run_baseline, make_baseline_predictions
 from fires_exp.pipeline.stages.epitome import NamedScorer, copy_pictures, make_scorer, needs_scorer, skill_report, support_scorer
 from fires_exp.pipeline.stages.grpo import make_grpo
 from fires_exp.pipeline.stages.predictions import PREDICTIONS, make_predictions
 from fires_exp.pipeline.stages.sft import CANARY, make_sft
-from fires_exp.pipeline.stages.thoughts import BANK, SET_ASIDE, make_thoughts, rehearse_thoughts
+from fires_exp.pipeline.stages.thoughts import BANK, SET_ASIDE, dry_run_thoughts, make_thoughts
 from fires_exp.pipeline.stages.trained_baseline import check_trained_baseline, make_trained_baseline, predict_trained_baseline
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.report.page import write_page
@@ -135,10 +135,10 @@ def _run(work: Workspace, run_folder: Path) -> None:
         if "inspect" in stages:
             print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
     thinking = work.plan.thinks and bool({"synthesize", "sft"} & set(stages))
-    rehearsed = (
+    is_dry_run = (
         not work.config.baseline.sends or (thinking and not work.config.teacher.sends) or not work.config.reward.judge.sends
     )
-    if "score" in stages or rehearsed:
+    if "score" in stages or is_dry_run:
         if first:
             with collectives.alone():
                 print(_told_without_policies(work, run_folder))
@@ -183,12 +183,12 @@ def _run(work: Workspace, run_folder: Path) -> None:
 
 
 def _told_without_policies(work: Workspace, run_folder: Path) -> str:
-    """What is said where files are scored, or where questions to a service are only rehearsed."""
+    """What is said where files are scored, or where questions to a service are not sent (dry run)."""
     if "score" in work.config.recipe.stages:
         return evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json())
     if not work.config.baseline.sends:
-        return rehearse_baseline(work)
-    return rehearse_judge(work) if work.config.teacher.sends else rehearse_thoughts(work)
+        return dry_run_baseline(work)
+    return dry_run_judge(work) if work.config.teacher.sends else dry_run_thoughts(work)
 
 
 @collectives.first_only

@@ -15,7 +15,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.errors import ServiceError
 from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, once_more
 from fires_exp.prompts.templates import told
-from fires_exp.services.messages import Asker, ChatMessage, Question, Refusal
+from fires_exp.services.messages import ChatBackend, ChatMessage, ChatRequest, Refusal
 
 Choice = Literal["first", "second", "tie"]
 # one choice an order, the first text as A and as B; None where the service would not judge
@@ -39,11 +39,11 @@ class Comparison:
     second: str
 
     @property
-    def in_both_orders(self) -> tuple[Question, Question]:
+    def in_both_orders(self) -> tuple[ChatRequest, ChatRequest]:
         """The first text as A, then as B."""
         return (
-            Question(id=f"{self.id}/AB", messages=judge_messages(self.shown, self.question, self.first, self.second)),
-            Question(id=f"{self.id}/BA", messages=judge_messages(self.shown, self.question, self.second, self.first)),
+            ChatRequest(id=f"{self.id}/AB", messages=judge_messages(self.shown, self.question, self.first, self.second)),
+            ChatRequest(id=f"{self.id}/BA", messages=judge_messages(self.shown, self.question, self.second, self.first)),
         )
 
 
@@ -51,7 +51,7 @@ class Comparison:
 class PairwiseJudge:
     """Asks for verdicts. `attempts` answers are asked for each question at most."""
 
-    ask: Asker
+    ask: ChatBackend
     attempts: int
 
     def compare(self, comparisons: Iterable[Comparison]) -> dict[str, Choices]:
@@ -62,14 +62,14 @@ class PairwiseJudge:
         choices: dict[str, list[Choice | None]] = {}
         verdicts: dict[str, str | None] = {}
 
-        def questions() -> Iterator[Question]:
+        def questions() -> Iterator[ChatRequest]:
             for one in comparisons:
                 equal = in_one_line(one.first) == in_one_line(one.second)
                 choices[one.id] = ["tie", "tie"] if equal else []
                 if not equal:
                     yield from one.in_both_orders
 
-        pending: Iterable[Question] = questions()
+        pending: Iterable[ChatRequest] = questions()
         for attempt in range(1, self.attempts + 1):
             pending = list(self._rejected(pending, verdicts, last=attempt == self.attempts))
             if not pending:
@@ -78,7 +78,9 @@ class PairwiseJudge:
             chosen += [] if chosen else [_chosen(verdicts[f"{id}/AB"], "first"), _chosen(verdicts[f"{id}/BA"], "second")]
         return {id: (chosen[0], chosen[1]) for id, chosen in choices.items()}
 
-    def _rejected(self, questions: Iterable[Question], verdicts: dict[str, str | None], *, last: bool) -> Iterator[Question]:
+    def _rejected(
+        self, questions: Iterable[ChatRequest], verdicts: dict[str, str | None], *, last: bool
+    ) -> Iterator[ChatRequest]:
         """Notes verdicts; questions whose answer is none come back, with what was wrong."""
         for question, answer in self.ask(questions):
             if isinstance(answer, Refusal):
@@ -94,7 +96,7 @@ class PairwiseJudge:
                 )
             else:
                 said = ChatMessage(role="assistant", parts=(answer.text,))
-                yield Question(id=question.id, messages=(*question.messages, said, once_more()))
+                yield ChatRequest(id=question.id, messages=(*question.messages, said, once_more()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +121,7 @@ class ReferenceJudge:
         ]
 
 
-def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[Question]:
+def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[ChatRequest]:
     """What judging a response to each example would ask, if the response were as long as the reference."""
     for place, example in enumerate(examples):
         yield from _against_reference(example, example.reference_response, place).in_both_orders

@@ -127,10 +127,10 @@ def test_a_turn_of_many_histories_is_asked_about_once_and_a_killed_stage_asks_wh
     monkeypatch.setattr(chat_models, "sample_completions", lambda *all: asked.append(len(all[1])) or sample(*all))
     start("smes", "hints.batch_size=1")
     told = [row for path in (tmp_path / "artifacts" / "hints").glob("*/hints.jsonl") for row in lines(path)]
-    (ledger,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
-    assert len(asked) == len(lines(ledger)) < sum(bool(hint) for row in told for hint in row["hints"])
+    (cache,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
+    assert len(asked) == len(lines(cache)) < sum(bool(hint) for row in told for hint in row["hints"])
     start("smes", "hints.batch_size=1", "dataset.limit.test=2", name="fewer")
-    assert len(asked) == len(lines(ledger))
+    assert len(asked) == len(lines(cache))
 
 
 def test_a_baseline_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(start, tmp_path, monkeypatch):

@@ -16,13 +16,13 @@ from fires_exp.data.dataset import Dataset
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import ConfigError, ServiceError, StageError
-from fires_exp.pipeline.chat_models import rehearse, service
+from fires_exp.pipeline.chat_models import dry_run, service
 from fires_exp.pipeline.stages.predictions import PREDICTIONS, prediction_row
 from fires_exp.pipeline.stages.thoughts import BANK, thoughts_for
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.prompts.templates import system_prompt
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Answer, Asker, Question, Refusal, asked_of
+from fires_exp.services.messages import ChatBackend, ChatRequest, ChatResponse, Refusal
+from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import read_bank
@@ -44,16 +44,16 @@ def make_baseline_predictions(work: Workspace) -> Artifact:
         "frames": [asdict(work.config.frames), config.frames_in_shots],
         "aspects": asdict(work.config.aspects),
         "prompt": system_prompt(work.plan),
-        "asked_of": asked_of(config),
+        "response_settings": response_settings(config),
         "code": code_fingerprint("pipeline.stages.baseline"),
     }
 
     def build(folder: Path) -> None:
         shots = _shots(work, drawn, _thoughts_of(drawn, thoughts))
-        answers: dict[str, Answer | Refusal] = {}
+        answers: dict[str, ChatResponse | Refusal] = {}
         bar = tqdm(total=len(examples), desc="answering", unit="instance", disable=not work.config.trainer.progress)
         with bar:
-            for question, answer in service(work, config, Tally(None))(_questions(work, shots)):
+            for question, answer in service(work, config, key_file=None)(_questions(work, shots)):
                 answers[question.id] = answer
                 bar.update()
         _check_answered(config, answers)
@@ -63,7 +63,7 @@ def make_baseline_predictions(work: Workspace) -> Artifact:
     return work.make("predictions", depends_on, build, together=False)
 
 
-def rehearse_baseline(work: Workspace) -> str:
+def dry_run_baseline(work: Workspace) -> str:
     """What answering would ask of the service, in words. For an estimate, the examples' thoughts are those by rules."""
     drawn = draw_shots(work)
     if work.config.baseline.dry_run:
@@ -72,11 +72,11 @@ def rehearse_baseline(work: Workspace) -> str:
         said = _thoughts_of(drawn, thoughts_for(work, drawn) if drawn and work.plan.thinks else None)
     shots = _shots(work, drawn, said)
 
-    def ask(asker: Asker) -> None:
-        for _ in asker(_questions(work, shots)):
+    def send(backend: ChatBackend) -> None:
+        for _ in backend(_questions(work, shots)):
             pass
 
-    return rehearse(work, work.config.baseline, ask)
+    return dry_run(work, work.config.baseline, send)
 
 
 def draw_shots(work: Workspace) -> tuple[SupportExample, ...]:
@@ -101,10 +101,10 @@ def _thoughts_of(drawn: Sequence[SupportExample], thoughts: Artifact | None) -> 
     return [bank[example.id].thought.text for example in drawn]
 
 
-def _questions(work: Workspace, shots: list[Shot]) -> Iterator[Question]:
+def _questions(work: Workspace, shots: list[Shot]) -> Iterator[ChatRequest]:
     frames = _frames(work, work.test_dataset)
     for example in work.test_examples:
-        yield Question(id=example.id, messages=baseline_messages(example, frames.frames_of(example), shots, work.plan))
+        yield ChatRequest(id=example.id, messages=baseline_messages(example, frames.frames_of(example), shots, work.plan))
 
 
 def _shots(work: Workspace, drawn: Sequence[SupportExample], thoughts: Sequence[str]) -> list[Shot]:
@@ -119,7 +119,7 @@ def _frames(work: Workspace, dataset: Dataset) -> FrameReader:
     return FrameReader(work.config.frames, dataset.video_root, work.cache / "frames")
 
 
-def _check_answered(config: BaselineConfig, answers: Mapping[str, Answer | Refusal]) -> None:
+def _check_answered(config: BaselineConfig, answers: Mapping[str, ChatResponse | Refusal]) -> None:
     refusals = [answer for answer in answers.values() if isinstance(answer, Refusal)]
     if refusals and len(refusals) == len(answers):
         raise ServiceError(
@@ -128,7 +128,7 @@ def _check_answered(config: BaselineConfig, answers: Mapping[str, Answer | Refus
         )
 
 
-def _row(work: Workspace, example: SupportExample, answer: Answer | Refusal) -> dict[str, object]:
+def _row(work: Workspace, example: SupportExample, answer: ChatResponse | Refusal) -> dict[str, object]:
     """A model that refuses has said nothing, and is scored for it."""
     if isinstance(answer, Refusal):
         return {**prediction_row(work, example, "", REFUSED), "reasoning": "", "refusal": answer.reason}

@@ -2,8 +2,8 @@
 
     hints.jsonl    {"id": instance, "hints": [one text a turn of its history, empty where nothing was asked]}
 
-Answers are kept outside the artifact, in `answers/` (`service/ledger.py`), as they come: a run that was killed, a larger draw
-or another baseline with the same question asks what is new and nothing else. A turn that stands in many histories is asked about
+Responses are cached outside the artifact (`services/response_cache.py`): a run that was killed, a larger draw or another
+baseline with the same question requests only what is new. A turn that stands in many histories is asked about
 once.
 """
 
@@ -30,7 +30,7 @@ from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
 from fires_exp.prompts.templates import told
-from fires_exp.services.messages import Answer, ChatMessage, Question
+from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
 
@@ -59,12 +59,12 @@ def make_hints(work: Workspace, hint: Hint, dataset: Dataset, examples: Sequence
         }
         reader = FrameReader(work.config.frames, dataset.video_root, work.cache / "frames")
         processor = build_processor(backbone, work.cache)
-        ask = Backbone(work, backbone, config.decoding, config.batch_size, asked).ask
+        complete = Backbone(work, backbone, config.decoding, config.batch_size, asked).complete
         answers: dict[str, str] = {}
         bar = tqdm(total=len(asked), desc="hints", unit="hint", disable=not work.config.trainer.progress)
         with bar:
-            for question, answer in ask(_questions(hint, asked, reader, processor, config.max_prompt_tokens, bar)):
-                assert isinstance(answer, Answer)
+            for question, answer in complete(_questions(hint, asked, reader, processor, config.max_prompt_tokens, bar)):
+                assert isinstance(answer, ChatResponse)
                 answers[question.id] = clean_text(answer.text)
                 bar.update()
         if not answers:
@@ -123,7 +123,7 @@ def _questions(
     processor: ImageChatProcessor,
     max_tokens: int,
     bar: tqdm,
-) -> Iterator[Question]:
+) -> Iterator[ChatRequest]:
     for key, part in asked.items():
         frames = reader.frames_of(part)
         if hint.about == "turn" and not any(frames):
@@ -133,7 +133,7 @@ def _questions(
             parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
             messages = (ChatMessage(role="user", parts=parts),)
             if len(encode_chat(processor, part, messages).prompt_ids) <= max_tokens:
-                yield Question(id=key, messages=messages)
+                yield ChatRequest(id=key, messages=messages)
                 break
         else:
             raise DataError(

@@ -2,8 +2,8 @@
 
     thoughts.jsonl    one line a thought            set_aside.jsonl    one line an instance without: reason, answers
 
-Answers of models are kept outside the artifact, in `answers/` (`service/ledger.py`), as they come: a run that was killed, a
-larger draw, or other limits on leaks pay for what is new and for nothing else.
+Responses are cached outside the artifact (`services/response_cache.py`): a run that was killed, a larger draw, or other limits
+on leaks pay only for what is new.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fires_exp.config.schema import SamplingConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import DataError, StageError
-from fires_exp.pipeline.chat_models import Backbone, rehearse, service
+from fires_exp.pipeline.chat_models import Backbone, dry_run, service
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Asker, ChatMessage, asked_of
+from fires_exp.services.messages import ChatBackend, ChatMessage
+from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import BankedThought, write_bank
@@ -70,10 +70,10 @@ def thoughts_for(work: Workspace, examples: Sequence[SupportExample]) -> Artifac
     return work.make("thoughts", _depends_on(work, examples), build, together=False)
 
 
-def rehearse_thoughts(work: Workspace) -> str:
+def dry_run_thoughts(work: Workspace) -> str:
     """What making the bank would ask of the teacher's service, in words."""
     examples = _examples(work)
-    return rehearse(work, work.config.teacher, lambda ask: list(ask_teacher(_teacher(work), ask, examples)))
+    return dry_run(work, work.config.teacher, lambda backend: list(ask_teacher(_teacher(work), backend, examples)))
 
 
 def _examples(work: Workspace) -> tuple[SupportExample, ...]:
@@ -99,7 +99,7 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
         "code": code_fingerprint("pipeline.stages.thoughts"),
     }
     if config.name == "openai":
-        return facts | {"asked_of": asked_of(config)}
+        return facts | {"response_settings": response_settings(config)}
     return facts | {
         "backbone": asdict(work.config.backbone),
         "sampling": [config.temperature, config.max_tokens, config.max_prompt_tokens, work.config.seed, work.device.type],
@@ -113,15 +113,15 @@ def _found(work: Workspace, examples: Sequence[SupportExample]) -> Iterator[Bank
         return
     bar = tqdm(total=len(examples), desc="thinking", unit="instance", disable=not work.config.trainer.progress)
     with bar:
-        for one in ask_teacher(_teacher(work), _asker(work, examples), examples):
+        for one in ask_teacher(_teacher(work), _backend(work, examples), examples):
             bar.update()
             yield one
 
 
-def _asker(work: Workspace, examples: Sequence[SupportExample]) -> Asker:
+def _backend(work: Workspace, examples: Sequence[SupportExample]) -> ChatBackend:
     config = work.config.teacher
     if config.name == "openai":
-        return service(work, config, Tally(None))
+        return service(work, config, key_file=None)
     sampling = SamplingConfig(
         temperature=config.temperature or 0.0,
         top_p=1.0,
@@ -129,7 +129,7 @@ def _asker(work: Workspace, examples: Sequence[SupportExample]) -> Asker:
         engine=work.config.predict.decoding.engine,
     )
     by_id = {example.id: example for example in examples}
-    return Backbone(work, work.config.backbone, sampling, config.in_flight, by_id).ask
+    return Backbone(work, work.config.backbone, sampling, config.in_flight, by_id).complete
 
 
 def _teacher(work: Workspace) -> Teacher:

@@ -114,15 +114,19 @@ def half_a_body(handler, body):
     handler.connection.close()
 
 
-def dribble(handler, body):
+def dribble(handler, body, code=200):
     """A byte every 50 ms: no single wait is long, the whole response takes very long."""
-    handler.send_response(200)
+    handler.send_response(code)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     for _ in range(1000):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
+
+
+def dribble_error(handler, body):
+    dribble(handler, body, code=500)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from faulty_server import dribble, half_a_body, raw, serving, status
+from faulty_server import dribble, dribble_error, half_a_body, raw, serving, status
 from making import face
 
 from fires_exp.errors import ConfigError, ServiceError
@@ -79,7 +79,7 @@ def silent(handler, body):
     handler.close_connection = True
 
 
-@pytest.mark.parametrize("slow", [dribble, silent])
+@pytest.mark.parametrize("slow", [dribble, dribble_error, silent])
 def test_a_slow_or_silent_service_is_cut_off_at_the_timeout(send, slow):
     with serving(echo, [slow]) as server:
         started = time.monotonic()

@@ -212,7 +212,7 @@ def test_a_model_that_cannot_be_had_stops_the_run_before_hints_are_asked_for(sta
 
 
 def test_a_last_turn_that_does_not_fit_is_one_line(start):
-    with pytest.raises(DataError, match=r"and the question about it are longer than hints\.max_prompt_tokens=64"):
+    with pytest.raises(DataError, match=r"hints\.max_prompt_tokens=64"):
         start("smes", "hints.max_prompt_tokens=64")
-    with pytest.raises(DataError, match=r"alone makes \d+ tokens, more than prompt\.max_tokens=64; raise it"):
+    with pytest.raises(DataError, match=r"\d+ tokens.* prompt\.max_tokens=64"):
         start("smes_qwen", "prompt.max_tokens=64", "frames=none")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.baselines.interface import Hint
@@ -24,12 +25,12 @@ from fires_exp.data.dataset import Dataset
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.errors import DataError
 from fires_exp.pipeline.chat_models import Backbone
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
 from fires_exp.prompts.templates import told
+from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
@@ -129,14 +130,22 @@ def _questions(
         if hint.about == "turn" and not any(frames):
             bar.update()
             continue
-        for dropped in range(len(part.history)):
-            parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
-            messages = (ChatMessage(role="user", parts=parts),)
-            if len(encode_chat(processor, part, messages).prompt_ids) <= max_tokens:
-                yield ChatRequest(id=key, messages=messages)
-                break
-        else:
-            raise DataError(
-                f"{part.source or part.id}: the last turn of {part.id} and the question about it are longer than "
-                f"hints.max_prompt_tokens={max_tokens}; raise it, or lower frames.max_frames_per_turn or frames.max_pixels"
-            )
+        yield ChatRequest(id=key, messages=_fitted(hint, part, frames, processor, max_tokens))
+
+
+def _fitted(
+    hint: Hint, part: SupportExample, frames: Sequence[Sequence[Image.Image]], processor: ImageChatProcessor, max_tokens: int
+) -> tuple[ChatMessage, ...]:
+    def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
+        parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
+        messages = (ChatMessage(role="user", parts=parts),)
+        return messages, len(encode_chat(processor, part, messages).prompt_ids)
+
+    _, messages = fit_history(
+        render,
+        part,
+        limit=max_tokens,
+        limit_key="hints.max_prompt_tokens",
+        lower_keys=("frames.max_frames_per_turn", "frames.max_pixels"),
+    )
+    return messages

@@ -21,12 +21,13 @@ from tqdm import tqdm
 from fires_exp.config.schema import SamplingConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.errors import DataError, StageError
+from fires_exp.errors import StageError
 from fires_exp.pipeline.chat_models import Backbone, dry_run, service
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatBackend, ChatMessage
 from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact, write_atomically
@@ -154,18 +155,22 @@ def _teacher(work: Workspace) -> Teacher:
 def _fitted(work: Workspace, frames: FrameReader) -> Callable[[SupportExample], tuple[ChatMessage, ...]]:
     """As `teacher_messages`, with the oldest turns dropped, each with its frames, until the backbone may read it."""
     processor = build_processor(work.config.backbone, work.cache)
-    limit = work.config.teacher.max_prompt_tokens
 
     def first(example: SupportExample) -> tuple[ChatMessage, ...]:
-        pictures: list[list[Image.Image]] = frames.frames_of(example)
-        for dropped in range(len(example.history)):
-            messages = teacher_messages(replace(example, history=example.history[dropped:]), pictures[dropped:], work.plan)
-            if len(encode_chat(processor, example, messages).prompt_ids) <= limit:
-                return messages
-        raise DataError(
-            f"{example.source or example.id}: the last turn of {example.id} with instructions and demonstrations is longer than "
-            f"teacher.max_prompt_tokens={limit}; raise it, or lower frames.max_frames or frames.max_pixels"
+        images: list[list[Image.Image]] = frames.frames_of(example)
+
+        def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
+            messages = teacher_messages(replace(example, history=example.history[dropped:]), images[dropped:], work.plan)
+            return messages, len(encode_chat(processor, example, messages).prompt_ids)
+
+        _, messages = fit_history(
+            render,
+            example,
+            limit=work.config.teacher.max_prompt_tokens,
+            limit_key="teacher.max_prompt_tokens",
+            lower_keys=("frames.max_frames", "frames.max_pixels"),
         )
+        return messages
 
     return first
 

@@ -9,17 +9,19 @@ from typing import Any
 
 from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.baselines.labels import check_labels
-from fires_exp.baselines.models import BackboneBaseline, BaselineModel, Seq2SeqBaseline
-from fires_exp.baselines.registry import BASELINES
+from fires_exp.baselines.models import BackboneBaseline, BaselineModel, Seq2SeqBaseline, WrittenText
+from fires_exp.baselines.registry import configured_baseline
 from fires_exp.data.dataset import content_hash
 from fires_exp.data.records import SupportExample
 from fires_exp.pipeline.stages.hints import make_hints, read_hints
 from fires_exp.pipeline.stages.predictions import answer_all, parsed_row
 from fires_exp.pipeline.stages.sft import drawn_fraction
 from fires_exp.pipeline.workspace import Workspace
+from fires_exp.policy.factory import PolicyFactory
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.tags import ParsedCompletion
+from fires_exp.training.fit import fit, take_steps
 
 BASELINE_CODE = ("data", "prompts", "policy", "baselines/labels.py", "baselines/baseline.py", "stages/baseline_models.py")
 TRAINING_CODE = (
@@ -38,7 +40,7 @@ def check_trained_baseline(work: Workspace) -> None:
     """Raises `DataError` where a label that the baseline needs is missing, and what is wrong with its model."""
     baseline = _baseline(work)
     examples, validation = _learned_from(work)
-    check_labels(baseline.name, baseline.needs, (*examples, *validation), work.dataset.name)
+    check_labels(baseline.name, baseline.required_labels, (*examples, *validation), work.dataset.name)
     _model(work).check()
 
 
@@ -59,7 +61,7 @@ def make_trained_baseline(work: Workspace) -> Artifact:
     }
 
     def build(folder: Path) -> None:
-        model.train(folder, examples, validation, _told(hints, (*examples, *validation)))
+        model.train(folder, examples, validation, _told(hints, (*examples, *validation)), _Loop(work))
 
     return work.make("sft", depends_on, build, together=True)
 
@@ -78,10 +80,10 @@ def predict_trained_baseline(work: Workspace, trained: Artifact) -> Artifact:
     }
 
     def build(folder: Path) -> None:
-        write = model.writer(trained.folder, _told(hints, examples))
+        write = model.writer(trained.folder, examples, _told(hints, examples))
 
         def answer(batch: Sequence[SupportExample]) -> list[dict[str, Any]]:
-            return [_row(baseline, example, *written) for example, written in zip(batch, write(batch), strict=True)]
+            return [_row(baseline, example, written) for example, written in zip(batch, write(batch), strict=True)]
 
         answer_all(work, folder, answer)
 
@@ -96,12 +98,34 @@ def _learned_from(work: Workspace) -> tuple[Sequence[SupportExample], Sequence[S
 
 
 def _baseline(work: Workspace) -> TrainedBaseline:
-    return BASELINES[work.config.trained_baseline.name]
+    baseline = configured_baseline(work.config.trained_baseline)
+    assert baseline is not None
+    return baseline
 
 
 def _model(work: Workspace) -> BaselineModel:
-    kind = BackboneBaseline if work.config.trained_baseline.model == "backbone" else Seq2SeqBaseline
-    return kind(work, _baseline(work))
+    config = work.config
+    settings = {"baseline": _baseline(work), "sft": config.sft, "predict": config.predict, "seed": config.seed}
+    if config.trained_baseline.model == "seq2seq":
+        return Seq2SeqBaseline(**settings, seq2seq=config.seq2seq, cache=work.cache, device=work.device)  # type: ignore[arg-type]
+    policies = PolicyFactory(
+        backbone=config.backbone, frames=config.frames, prompt=config.prompt, plan=work.plan, cache=work.cache, device=work.device
+    )
+    return BackboneBaseline(**settings, policies=policies)  # type: ignore[arg-type]
+
+
+class _Loop:
+    """The training loop of a run's configuration and folder."""
+
+    def __init__(self, work: Workspace) -> None:
+        self._work = work
+        self.trainer = work.config.trainer
+
+    def fit(self, *args: Any, **kwargs: Any) -> None:
+        fit(*args, self._work.config, run_folder=self._work.run_folder, **kwargs)
+
+    def take_steps(self, *args: Any, **kwargs: Any) -> None:
+        take_steps(*args, self._work.config, run_folder=self._work.run_folder, **kwargs)
 
 
 def _inputs(work: Workspace, model: BaselineModel) -> dict[str, Any]:
@@ -109,7 +133,7 @@ def _inputs(work: Workspace, model: BaselineModel) -> dict[str, Any]:
         "seed": work.config.seed,
         "accelerator": work.device.type,
         "baseline": asdict(work.config.trained_baseline),
-        "model": model.identity(),
+        "model": model.key_inputs(),
     }
 
 
@@ -117,7 +141,7 @@ def _told(hints: Artifact | None, examples: Sequence[SupportExample]) -> Mapping
     return read_hints(hints.folder) if hints else {example.id: [""] * len(example.history) for example in examples}
 
 
-def _row(baseline: TrainedBaseline, example: SupportExample, text: str, finish_reason: str) -> dict[str, Any]:
-    reading = baseline.read(text)
-    parsed = ParsedCompletion(thought="", response=reading.response, well_formed=reading.well_formed)
-    return {**parsed_row(example, text, finish_reason, parsed), "said": dict(reading.said)}
+def _row(baseline: TrainedBaseline, example: SupportExample, written: WrittenText) -> dict[str, Any]:
+    output = baseline.parse(written.text)
+    parsed = ParsedCompletion(thought="", response=output.response, well_formed=output.well_formed)
+    return {**parsed_row(example, written.text, written.finish_reason, parsed), "said": dict(output.labels)}

@@ -206,5 +206,7 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         banked.append({"example_id": f"t-{place}", "plan": "flexible", "teacher": "annotations", "prompt_hash": "h"})
         banked[-1] |= {"created": "2026-01-31T12:00:00", "aspects": aspects, "prose": ""}
     write_lines(folder / "thoughts.jsonl", banked)
-    (folder / "frame_sensitivity.json").write_text(json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n")
+    (folder / "frame_sensitivity.json").write_text(
+        json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n"
+    )
     return folder

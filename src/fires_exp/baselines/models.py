@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,7 +15,7 @@ from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.config.schema import PredictConfig, Seq2SeqConfig, SftConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
-from fires_exp.policy.adapters import parameters_hash, save_activation_memory
+from fires_exp.policy.adapters import enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
@@ -24,18 +24,15 @@ from fires_exp.prompts.processor import EncodedPrompt, encode_chat
 from fires_exp.prompts.templates import SPEAKER_NAMES
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatMessage
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
-from fires_exp.training.fit import ADAPTER, FACTS, fresh_adapter, training_plan
+from fires_exp.training.fit import ADAPTER, FACTS, TrainingLoop, fresh_adapter, training_plan
 from fires_exp.training.seq2seq import Seq2SeqModule, TextPair
 from fires_exp.training.sft import SftItem, SftModule
 from fires_exp.training.step_loader import StepLoader, WholePass
 
-if TYPE_CHECKING:
-    from fires_exp.training.fit import TrainingLoop
-
 MODEL = "model"  # folder of a sequence-to-sequence model
-STAGE = "sft"
+STAGE = "train_baseline"
 
 Item = TypeVar("Item")
 
@@ -175,10 +172,10 @@ class Seq2SeqBaseline(BaselineModel):
         special_tokens = self.baseline.special_tokens(examples)
         model = build_seq2seq(self.seq2seq, self.cache, special_tokens, self.device, self.seed)
         if self.sft.gradient_checkpointing:
-            save_activation_memory(model)
+            enable_gradient_checkpointing(model)
 
         def pair(example: SupportExample) -> TextPair:
-            source = model.source(self.baseline.render_history(example, hints[example.id]))
+            source = model.encoder_input(self.baseline.render_history(example, hints[example.id]))
             target_ids = model.target_ids(self.baseline.target_text(example))
             return TextPair(example_id=example.id, source=source, target_ids=target_ids)
 
@@ -204,8 +201,8 @@ class Seq2SeqBaseline(BaselineModel):
         model = load_seq2seq(folder / MODEL, self.seq2seq, self.device)
 
         def write(batch: Examples) -> list[WrittenText]:
-            sources = [model.source(self.baseline.render_history(example, hints[example.id])) for example in batch]
-            texts = model.write(sources, self.predict.decoding, self._seed(batch[0].id))
+            sources = [model.encoder_input(self.baseline.render_history(example, hints[example.id])) for example in batch]
+            texts = model.generate(sources, self.predict.decoding, self._seed(batch[0].id))
             return [WrittenText(text=text, finish_reason=finish_reason) for text, finish_reason in texts]
 
         return write

@@ -17,7 +17,7 @@ from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import FiresError, FrameError
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.policy import Policy
-from fires_exp.policy.sampling import stream_seed, stream_completions
+from fires_exp.policy.sampling import stream_completions, stream_seed
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 

@@ -18,19 +18,22 @@ from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.processor import encode_chat
-from fires_exp.services.asked_keys import Tally
+from fires_exp.services.batch_api import batch_line, read_batch_results
+from fires_exp.services.budget import Budget
 from fires_exp.services.client import api_key
-from fires_exp.services.concurrency import Crowd, ledger_path
-from fires_exp.services.dry_run import Estimate, Rehearsal, batch_line, read_batch_results
-from fires_exp.services.messages import Answer, Asker, Question, Refusal, Usage, question_key
-from fires_exp.services.response_cache import Ledger
+from fires_exp.services.concurrency import ConcurrentClient
+from fires_exp.services.dry_run import CostEstimate, DryRun
+from fires_exp.services.messages import ChatBackend, ChatRequest, ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache, cache_path
+from fires_exp.services.wire_format import request_key
 
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def service(artifacts: Path, config: ServiceConfig, tally: Tally) -> Asker:
-    """The configured service. Requests that any run or stage has sent before are answered from the response cache."""
-    return Crowd(config, _response_cache(artifacts, config), tally).ask
+def service(artifacts: Path, config: ServiceConfig, *, key_file: Path | None) -> ChatBackend:
+    """The configured service. Requests that any run or stage has sent before are answered from the response cache.
+    `key_file` keeps the requests that count for the budget over several starts of a run; None counts those of this process."""
+    return ConcurrentClient(config, _response_cache(artifacts, config), Budget(config, key_file)).complete
 
 
 def check_service(config: ServiceConfig) -> None:
@@ -43,25 +46,25 @@ def check_service(config: ServiceConfig) -> None:
         )
 
 
-def describe_requests(artifacts: Path, config: ServiceConfig, run: Callable[[Asker], object]) -> str:
+def describe_requests(artifacts: Path, config: ServiceConfig, run: Callable[[ChatBackend], object]) -> str:
     """Run with a chat model that sends nothing. The estimated requests, tokens and costs as text, or where the requests were
     written for a batch service."""
     cache = _response_cache(artifacts, config)
     if config.batch_requests is None:
-        estimate = Estimate(config)
-        dry_run = Rehearsal(config, cache, estimate.note)
-        run(dry_run.ask)
-        return f"dry run, nothing was sent:\n{estimate.in_words(dry_run.answered)}"
+        estimate = CostEstimate(config)
+        dry_run = DryRun(config, cache, estimate.add)
+        run(dry_run.complete)
+        return f"dry run, nothing was sent:\n{estimate.as_text(dry_run.cached_count)}"
     path = Path(config.batch_requests)
     count = 0
     with _new_file(path, config) as file:
 
-        def write(key: str, question: Question) -> None:
+        def write(key: str, question: ChatRequest) -> None:
             nonlocal count
             file.write(batch_line(key, question, config))
             count += 1
 
-        run(Rehearsal(config, cache, write).ask)
+        run(DryRun(config, cache, write).complete)
     return f"{count} requests are in {path}, nothing was sent; read the answers with {config.GROUP}.batch_results=<results file>"
 
 
@@ -74,8 +77,8 @@ def _new_file(path: Path, config: ServiceConfig) -> TextIO:
         ) from None
 
 
-def _response_cache(artifacts: Path, config: ServiceConfig) -> Ledger:
-    cache = Ledger(ledger_path(artifacts, config))
+def _response_cache(artifacts: Path, config: ServiceConfig) -> ResponseCache:
+    cache = ResponseCache(cache_path(artifacts, config))
     if config.batch_results is not None:
         count = read_batch_results(Path(config.batch_results), cache)
         log.info("%d new answers from %s", count, config.batch_results)
@@ -94,11 +97,11 @@ class BackboneChat:
     seed: int
     artifacts: Path
 
-    def ask(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
+    def ask(self, questions: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatResponse | Refusal]]:
         settings = [asdict(self.factory.backbone), asdict(self.sampling), self.seed]
-        waiting: list[tuple[str, Question]] = []
+        waiting: list[tuple[str, ChatRequest]] = []
         for question in questions:
-            key = question_key(question, settings)
+            key = request_key(question, settings)
             known = self._cache.find(key)
             if known is not None:
                 yield question, known
@@ -111,14 +114,14 @@ class BackboneChat:
             yield from self._answers(waiting)
 
     @cached_property
-    def _cache(self) -> Ledger:
-        return Ledger(self.artifacts / "answers" / f"backbone-{self.factory.backbone.name}.jsonl")
+    def _cache(self) -> ResponseCache:
+        return ResponseCache(self.artifacts / "answers" / f"backbone-{self.factory.backbone.name}.jsonl")
 
     @cached_property
     def _policy(self) -> Policy:
         return self.factory.build([])
 
-    def _answers(self, batch: Sequence[tuple[str, Question]]) -> Iterator[tuple[Question, Answer]]:
+    def _answers(self, batch: Sequence[tuple[str, ChatRequest]]) -> Iterator[tuple[ChatRequest, ChatResponse]]:
         started = time.monotonic()
         processor = self._policy.processor
         prompts = [encode_chat(processor, self.examples[question.id], question.messages) for _, question in batch]
@@ -126,7 +129,7 @@ class BackboneChat:
         completions = sample_completions(self._policy, prompts, self.sampling, seeds)
         seconds = (time.monotonic() - started) / len(batch)
         for (key, question), prompt, (completion,) in zip(batch, prompts, completions, strict=True):
-            answer = Answer(
+            answer = ChatResponse(
                 text=completion.text,
                 reasoning="",
                 finish_reason=completion.finish_reason,

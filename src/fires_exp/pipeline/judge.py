@@ -13,8 +13,8 @@ from fires_exp.distributed import collectives
 from fires_exp.grpo.rewards import ResponseJudge
 from fires_exp.pipeline.chat_models import describe_requests, service
 from fires_exp.scores.judge import PairwiseJudge, ReferenceJudge, estimate_questions
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Asker, asked_of
+from fires_exp.services.messages import ChatBackend
+from fires_exp.services.wire_format import response_settings
 from fires_exp.training.fit import training_plan
 
 REQUESTED = "judge_asked.txt"
@@ -22,7 +22,7 @@ REQUESTED = "judge_asked.txt"
 
 def judge_identity(config: RewardConfig) -> list[Any] | None:
     """The settings that determine what the judge answers; None where the reward has no judge."""
-    return asked_of(config.judge) if config.judge_weight > 0 else None
+    return response_settings(config.judge) if config.judge_weight > 0 else None
 
 
 def reference_judge(artifacts: Path, config: RewardConfig, folder: Path) -> ResponseJudge | None:
@@ -31,7 +31,7 @@ def reference_judge(artifacts: Path, config: RewardConfig, folder: Path) -> Resp
         return None
     if not collectives.is_first():
         return SharedJudge(None)
-    ask = service(artifacts, config.judge, Tally(folder / REQUESTED))
+    ask = service(artifacts, config.judge, key_file=folder / REQUESTED)
     return SharedJudge(ReferenceJudge(judge=PairwiseJudge(ask=ask, attempts=config.judge.attempts)))
 
 
@@ -40,7 +40,7 @@ def describe_judge_requests(artifacts: Path, judge: JudgeConfig, grpo: GrpoConfi
     plan = training_plan(grpo, len(train), seed)
     judged = (train.examples[index] for step in plan for index in step for _ in range(grpo.num_generations))
 
-    def run(ask: Asker) -> None:
+    def run(ask: ChatBackend) -> None:
         for _ in ask(estimate_questions(judged)):
             pass
 

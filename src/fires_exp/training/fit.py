@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from fires_exp.config.schema import GrpoConfig, SftConfig, TrainerConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
-from fires_exp.policy.adapters import add_adapter, parameters_hash, enable_gradient_checkpointing, save_adapter
+from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash, save_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.training import preemption

@@ -23,8 +23,8 @@ from fires_exp.pipeline.stages.predictions import PREDICTIONS, prediction_row, p
 from fires_exp.pipeline.stages.thoughts import BANK, ThoughtsStage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.templates import system_prompt
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Answer, Asker, Question, Refusal, asked_of
+from fires_exp.services.messages import ChatBackend, ChatRequest, ChatResponse, Refusal
+from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import read_bank
@@ -84,7 +84,7 @@ class BaselineStage(Stage):
             "frames": [asdict(self.factory.frames), self.config.frames_in_shots],
             "plan": asdict(self.factory.plan),
             "prompt": system_prompt(self.factory.plan),
-            "asked_of": asked_of(self.config),
+            "asked_of": response_settings(self.config),
         }
 
     def check(self) -> None:
@@ -94,9 +94,9 @@ class BaselineStage(Stage):
         """After a kill, answers that had arrived are not requested again. Raises `ServiceError` where the service refuses every
         instance, as it does for a setting that it does not know."""
         shots = self._shots()
-        answers: dict[str, Answer | Refusal] = {}
+        answers: dict[str, ChatResponse | Refusal] = {}
         with tqdm(total=len(self.test), desc="predicting", unit="instance", disable=not self.progress) as bar:
-            for question, answer in service(self.artifacts, self.config, Tally(None))(self._questions(shots)):
+            for question, answer in service(self.artifacts, self.config, key_file=None)(self._questions(shots)):
                 answers[question.id] = answer
                 bar.update()
         _check_answered(self.config, answers)
@@ -120,17 +120,17 @@ class BaselineStage(Stage):
     def dry_run(self) -> str:
         shots = self._shots()
 
-        def run(ask: Asker) -> None:
+        def run(ask: ChatBackend) -> None:
             for _ in ask(self._questions(shots)):
                 pass
 
         return describe_requests(self.artifacts, self.config, run)
 
-    def _questions(self, shots: list[Shot]) -> Iterator[Question]:
+    def _questions(self, shots: list[Shot]) -> Iterator[ChatRequest]:
         frames = self.factory.frame_reader(self.test.video_root)
         for example in self.test.examples:
             messages = baseline_messages(example, frames.frames_of(example), shots, self.factory.plan)
-            yield Question(id=example.id, messages=messages)
+            yield ChatRequest(id=example.id, messages=messages)
 
     def _shots(self) -> list[Shot]:
         """The worked examples. Raises `StageError` where the teacher has no thought for one."""
@@ -154,7 +154,7 @@ class BaselineStage(Stage):
             raise StageError(f"the teacher has no thought for {missing[0]}, a worked example; choose another seed or teacher")
         return [bank[example.id].thought.text for example in examples]
 
-    def _row(self, example: SupportExample, answer: Answer | Refusal) -> dict[str, object]:
+    def _row(self, example: SupportExample, answer: ChatResponse | Refusal) -> dict[str, object]:
         """A refusal is an empty response, and is scored as one."""
         plan = self.factory.plan
         if isinstance(answer, Refusal):
@@ -175,7 +175,7 @@ def _draw_shots(planner: Planner) -> Instances:
     return replace(train, split="shots", examples=tuple(examples[:count]))
 
 
-def _check_answered(config: BaselineConfig, answers: Mapping[str, Answer | Refusal]) -> None:
+def _check_answered(config: BaselineConfig, answers: Mapping[str, ChatResponse | Refusal]) -> None:
     refusals = [answer for answer in answers.values() if isinstance(answer, Refusal)]
     if refusals and len(refusals) == len(answers):
         raise ServiceError(

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.baselines.interface import Hint
@@ -25,14 +26,14 @@ from fires_exp.data.instances import Instances
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.errors import DataError
 from fires_exp.pipeline.chat_models import BackboneChat
 from fires_exp.pipeline.planner import Planner
 from fires_exp.pipeline.stage import Stage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
 from fires_exp.prompts.templates import told
-from fires_exp.services.messages import Answer, ChatMessage, Question
+from fires_exp.prompts.truncation import fit_history
+from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.files import write_atomically
 
 HINTS = "hints.jsonl"
@@ -105,7 +106,7 @@ class HintsStage(Stage):
         with bar:
             requests = _questions(hint, parts, reader, self.factory.processor(), config.max_prompt_tokens, bar)
             for question, answer in ask(requests):
-                assert isinstance(answer, Answer)
+                assert isinstance(answer, ChatResponse)
                 answers[question.id] = clean_text(answer.text)
                 bar.update()
         if not answers:
@@ -157,20 +158,28 @@ def _questions(
     processor: ImageChatProcessor,
     max_tokens: int,
     bar: tqdm,
-) -> Iterator[Question]:
+) -> Iterator[ChatRequest]:
     for key, part in asked.items():
         frames = reader.frames_of(part)
         if hint.about == "turn" and not any(frames):
             bar.update()
             continue
-        for dropped in range(len(part.history)):
-            parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
-            messages = (ChatMessage(role="user", parts=parts),)
-            if len(encode_chat(processor, part, messages).prompt_ids) <= max_tokens:
-                yield Question(id=key, messages=messages)
-                break
-        else:
-            raise DataError(
-                f"{part.source or part.id}: the last turn of {part.id} and the question about it are longer than "
-                f"hints.max_prompt_tokens={max_tokens}; raise it, or lower frames.max_frames_per_turn or frames.max_pixels"
-            )
+        yield ChatRequest(id=key, messages=_fitted(hint, part, frames, processor, max_tokens))
+
+
+def _fitted(
+    hint: Hint, part: SupportExample, frames: Sequence[Sequence[Image.Image]], processor: ImageChatProcessor, max_tokens: int
+) -> tuple[ChatMessage, ...]:
+    def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
+        parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
+        messages = (ChatMessage(role="user", parts=parts),)
+        return messages, len(encode_chat(processor, part, messages).prompt_ids)
+
+    _, messages = fit_history(
+        render,
+        part,
+        limit=max_tokens,
+        limit_key="hints.max_prompt_tokens",
+        lower_keys=("frames.max_frames_per_turn", "frames.max_pixels"),
+    )
+    return messages

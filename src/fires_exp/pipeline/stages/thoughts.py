@@ -23,7 +23,7 @@ from fires_exp.config.schema import SamplingConfig, TeacherConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.errors import ConfigError, DataError, StageError
+from fires_exp.errors import ConfigError, StageError
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.pipeline.chat_models import BackboneChat, check_service, describe_requests, service
 from fires_exp.pipeline.planner import Planner
@@ -34,10 +34,11 @@ from fires_exp.pipeline.stage import Stage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.prompts.truncation import fit_history
 from fires_exp.report.plots import stacked_shares, standalone
 from fires_exp.report.tables import shares_table
-from fires_exp.services.asked_keys import Tally
-from fires_exp.services.messages import Asker, ChatMessage, asked_of
+from fires_exp.services.messages import ChatBackend, ChatMessage
+from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
@@ -117,7 +118,7 @@ class ThoughtsStage(Stage):
             "leaks": asdict(self._leaks),
         }
         if config.name == "openai":
-            return inputs | {"asked_of": asked_of(config)}
+            return inputs | {"asked_of": response_settings(config)}
         return inputs | {
             "backbone": asdict(factory.backbone),
             "sampling": [asdict(self._sampling), self.seed, factory.device.type],
@@ -177,10 +178,10 @@ class ThoughtsStage(Stage):
                 bar.update()
                 yield result
 
-    def _backend(self) -> Asker:
+    def _backend(self) -> ChatBackend:
         config = self.teacher
         if config.name == "openai":
-            return service(self.artifacts, config, Tally(None))
+            return service(self.artifacts, config, key_file=None)
         by_id = {example.id: example for example in self.instances.examples}
         return BackboneChat(
             factory=self.factory,
@@ -213,16 +214,21 @@ class ThoughtsStage(Stage):
         processor, limit = self.factory.processor(), self.teacher.max_prompt_tokens
 
         def first(example: SupportExample) -> tuple[ChatMessage, ...]:
-            pictures: list[list[Image.Image]] = frames.frames_of(example)
-            for dropped in range(len(example.history)):
+            images: list[list[Image.Image]] = frames.frames_of(example)
+
+            def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
                 shortened = replace(example, history=example.history[dropped:])
-                messages = teacher_messages(shortened, pictures[dropped:], self.factory.plan)
-                if len(encode_chat(processor, example, messages).prompt_ids) <= limit:
-                    return messages
-            raise DataError(
-                f"{example.source or example.id}: the last turn of {example.id} with instructions and demonstrations is longer "
-                f"than teacher.max_prompt_tokens={limit}; raise it, or lower frames.max_frames or frames.max_pixels"
+                messages = teacher_messages(shortened, images[dropped:], self.factory.plan)
+                return messages, len(encode_chat(processor, example, messages).prompt_ids)
+
+            _, messages = fit_history(
+                render,
+                example,
+                limit=limit,
+                limit_key="teacher.max_prompt_tokens",
+                lower_keys=("frames.max_frames", "frames.max_pixels"),
             )
+            return messages
 
         return first
 

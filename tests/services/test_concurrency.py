@@ -123,7 +123,7 @@ def test_what_fails_for_good_is_named_at_the_end_and_the_others_are_kept(ask, tm
         with pytest.raises(
             ServiceError, match=r"1 requests got no answer, the last for q0: status 500: kaputt; the same command"
         ):
-            ask(server, questions(5), retries=1, in_flight=1)
+            ask(server, questions(5), retries=1, max_concurrent_requests=1)
         assert len(Ledger(tmp_path / "answers.jsonl")) == 4
         assert len(ask(server, questions(5))) == 5
     assert len(server.requests) == 2 + 4 + 1
@@ -134,7 +134,7 @@ def test_a_service_that_is_down_stops_the_run_soon(ask):
         serving(echo, [status(500, "down")] * 1000) as server,
         pytest.raises(ServiceError, match=r"3 requests in a row without an answer.*status 500: down"),
     ):
-        ask(server, questions(100), retries=0, give_up_after=3, in_flight=1)
+        ask(server, questions(100), retries=0, give_up_after=3, max_concurrent_requests=1)
     assert len(server.requests) <= 5
 
 
@@ -152,7 +152,7 @@ def test_what_would_fail_for_every_question_stops_at_once(ask, code):
         serving(echo, [status(code, "not for you")]) as server,
         pytest.raises(ServiceError, match=f"status {code}: not for you"),
     ):
-        ask(server, questions(50), in_flight=1)
+        ask(server, questions(50), max_concurrent_requests=1)
     assert len(server.requests) <= 2
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_key_model_or_address_is_named_by_its_configuration_key(ask, cod
 
 def test_what_is_tried_again_is_told_at_once_and_once(ask, caplog):
     with serving(echo, [status(500, "kaputt")] * 3) as server:
-        ask(server, questions(4), in_flight=1)
+        ask(server, questions(4), max_concurrent_requests=1)
     assert caplog.messages == ["q0: status 500: kaputt; what fails so is tried again, up to 3 times"]
 
 
@@ -190,7 +190,7 @@ def test_a_question_that_the_service_refuses_is_a_refusal_not_an_error(ask):
     said_no = {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I will not."}}]}
     faults = [status(400, "too long"), raw(json.dumps(filtered).encode()), raw(json.dumps(said_no).encode())]
     with serving(echo, faults) as server:
-        answers = ask(server, questions(4), in_flight=1)
+        answers = ask(server, questions(4), max_concurrent_requests=1)
     assert [answers[f"q{place}"] for place in range(3)] == [
         Refusal(reason="status 400: too long", usage=NOTHING),
         Refusal(reason="refused: content filter", usage=NOTHING),
@@ -260,7 +260,7 @@ def test_tries_count_against_the_budget(ask):
 def test_money_is_never_overspent(ask):
     # an answer costs 100 * 1 + 20 * 2 = 140 millionths; a question at most 1 * 1 + 50 * 2 = 101 by its estimate
     with serving(echo) as server, pytest.raises(ServiceError, match=r"max_cost=0\.001 is used up: 0\.00\d+ spent"):
-        ask(server, questions(50), max_cost=0.001, price_prompt=1.0, price_completion=2.0, in_flight=1)
+        ask(server, questions(50), max_cost=0.001, price_prompt=1.0, price_completion=2.0, max_concurrent_requests=1)
     assert len(server.requests) == 7  # 7 * 140 = 980
 
 
@@ -283,7 +283,7 @@ def test_a_stage_that_goes_on_with_other_questions_has_spent_what_it_had(ask, tm
         ask(server, questions(4), tally)  # there already, and counted once
         tally.write_text(tally.read_text() + "0123")  # as a kill leaves it
         with pytest.raises(ServiceError, match=r"teacher\.max_requests=7 requests are used up"):
-            ask(server, questions(20, first=4), tally, max_requests=7, in_flight=1)
+            ask(server, questions(20, first=4), tally, max_requests=7, max_concurrent_requests=1)
         assert len(server.requests) == 7
         assert len(ask(server, questions(20, first=4), tally, max_requests=24)) == 20
     keys = tally.read_text().splitlines()
@@ -293,7 +293,9 @@ def test_a_stage_that_goes_on_with_other_questions_has_spent_what_it_had(ask, tm
 
 def test_refusals_in_a_row_are_counted_over_all_that_one_crowd_is_asked(quick, tmp_path):
     with serving(echo, [status(400, "no pictures here")] * 9) as server:
-        crowd = Crowd(quick(server.url, in_flight=1, give_up_after=4), Ledger(tmp_path / "answers.jsonl"), Tally(None))
+        crowd = Crowd(
+            quick(server.url, max_concurrent_requests=1, give_up_after=4), Ledger(tmp_path / "answers.jsonl"), Tally(None)
+        )
         assert all(isinstance(answer, Refusal) for _, answer in crowd.ask(questions(3)))
         with pytest.raises(ServiceError, match=r"4 requests in a row without an answer.*no pictures here"):
             list(crowd.ask(questions(3)))
@@ -301,7 +303,7 @@ def test_refusals_in_a_row_are_counted_over_all_that_one_crowd_is_asked(quick, t
 
 def test_no_more_requests_than_asked_for_are_under_way_and_they_start_at_an_even_pace(ask):
     with serving(echo, delay=0.05) as server:
-        ask(server, questions(12), in_flight=3, requests_per_minute=60 / 0.02)
+        ask(server, questions(12), max_concurrent_requests=3, requests_per_minute=60 / 0.02)
     assert 2 <= server.most_busy <= 3
     assert server.arbaselines[-1] - server.arbaselines[0] >= 11 * 0.02 - 0.02
 
@@ -315,7 +317,7 @@ def test_questions_are_made_as_they_are_needed(ask, quick, tmp_path):
             yield question
 
     with serving(echo) as server:
-        answers = Crowd(quick(server.url, in_flight=2), Ledger(tmp_path / "a.jsonl"), Tally(None)).ask(lazily())
+        answers = Crowd(quick(server.url, max_concurrent_requests=2), Ledger(tmp_path / "a.jsonl"), Tally(None)).ask(lazily())
         next(answers)
         assert len(made) <= 4
         answers.close()
@@ -364,7 +366,7 @@ def test_reasoning_is_kept_apart_from_what_is_said(ask):
         ),
     ]
     with serving(echo, faults) as server:
-        answers = ask(server, questions(5), in_flight=1)
+        answers = ask(server, questions(5), max_concurrent_requests=1)
     said = [(answers[f"q{place}"].reasoning, answers[f"q{place}"].text) for place in range(5)]
     assert said == [
         ("Greet.", "Hello."),

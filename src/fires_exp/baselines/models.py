@@ -96,7 +96,7 @@ class BackboneBaseline(BaselineModel):
         plan = training_plan(config, len(examples), seed)
         fit(
             SftModule(policy, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=self.work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(examples[index]), ahead=self.work.config.trainer.prefetch_steps),
             folder,
             self.work.config,
             **self._steps(),
@@ -176,7 +176,7 @@ class Seq2SeqBaseline(BaselineModel):
         plan = training_plan(config, len(examples), seed)
         take_steps(
             Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, pair)),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=self.work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: pair(examples[index]), ahead=self.work.config.trainer.prefetch_steps),
             folder,
             self.work.config,
             **self._steps(),

@@ -43,7 +43,9 @@ class BaselineConfig(ServiceConfig):
 
 @dataclass(kw_only=True)
 class TrainedBaselineConfig(Group):
-    name: TrainedBaselineName = setting("none, or the baseline that recipe=train_baseline trains: smes, blenderbot_joint or bbmhr")
+    name: TrainedBaselineName = setting(
+        "none, or the baseline that recipe=train_baseline trains: smes, blenderbot_joint or bbmhr"
+    )
     model: BaselineModel = setting("the model that is trained: backbone (an adapter, `sft.lora`) or seq2seq (all its weights)")
 
 

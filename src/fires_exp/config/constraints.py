@@ -63,4 +63,6 @@ def _range(declared: Setting) -> str:
         ("at most", declared.le),
         ("below", declared.lt),
     )
-    return " and ".join(f"{words} {bound:g}" if bound % 1 else f"{words} {int(bound)}" for words, bound in bounds if bound is not None)
+    return " and ".join(
+        f"{words} {bound:g}" if bound % 1 else f"{words} {int(bound)}" for words, bound in bounds if bound is not None
+    )

@@ -35,9 +35,7 @@ class UnreadableClipPolicy(StrEnum):
 
 @dataclass(kw_only=True)
 class LimitConfig(Group):
-    train: int | None = setting(
-        "largest number of train instances; null uses all. A seeded sample, the same for every run", ge=1
-    )
+    train: int | None = setting("largest number of train instances; null uses all. A seeded sample, the same for every run", ge=1)
     val: int | None = setting("largest number of val instances; null uses all", ge=1)
     test: int | None = setting("largest number of test instances; null uses all", ge=1)
 

@@ -131,7 +131,7 @@ class Config(Group):
         if "grpo" in recipe.stages and self.sampling.temperature == 0:
             yield "sampling.temperature=0: GRPO needs completions that differ; write a number above 0"
         if recipe.stages == ["synthesize"] and not thinks:
-            yield f"recipe={recipe.name} with aspects={self.aspects.name}: there are no thoughts to write; choose another aspects="
+            yield f"recipe={recipe.name} with aspects={self.aspects.name}: there are no thoughts to write; choose other aspects"
         if "train_baseline" in recipe.stages and baseline == TrainedBaselineName.none:
             yield f"recipe={recipe.name} needs trained_baseline=<smes, smes_qwen, blenderbot_joint or bbmhr>"
         alone = "train_baseline" in recipe.stages and not {"synthesize", "sft", "grpo"} & set(recipe.stages)
@@ -140,9 +140,7 @@ class Config(Group):
                 f"trained_baseline={baseline} with recipe={recipe.name} and aspects={self.aspects.name}: write "
                 "recipe=train_baseline and aspects=no_thought, since a baseline has its own output form"
             )
-        if self.optimized_metric is not None and (
-            "evaluate" not in recipe.stages or self.predict.split == PredictSplit.test
-        ):
+        if self.optimized_metric is not None and ("evaluate" not in recipe.stages or self.predict.split == PredictSplit.test):
             yield (
                 f"optimized_metric={self.optimized_metric} with predict.split={self.predict.split} and recipe={recipe.name}: "
                 "write predict.split=val and a recipe that evaluates; a setting chosen on the test split can't be tested on it"
@@ -169,9 +167,7 @@ class Config(Group):
         if files is not None and not (isinstance(files, list) and all(isinstance(file, str) for file in files)):
             yield f"predictions={self.predictions}: write a file, or [one.jsonl,another.jsonl]"
         if bool(files) != ("score" in stages):
-            yield (
-                f"predictions={self.predictions} with recipe.stages={list(stages)}: recipe=score and predictions=<file> go together"
-            )
+            yield (f"predictions={self.predictions} with recipe.stages={list(stages)}: recipe=score needs predictions=<file>")
         if self.references is not None and not files:
             yield f"references={self.references}: only recipe=score reads them"
         if self.adapter is None and "export" in stages:

@@ -54,9 +54,7 @@ class EncoderConfig(Group):
 
 @dataclass(kw_only=True)
 class EpitomeConfig(Group):
-    data: str | None = setting(
-        "folder with EPITOME's three csv files; null uses the sample's labeled pairs, for a demonstration"
-    )
+    data: str | None = setting("folder with EPITOME's three csv files; null uses the sample's labeled pairs, for a demonstration")
     encoder: EncoderConfig = setting("pretrained; each scorer has one for the seeker's text and one for the response")
     max_tokens: int = setting("longest seeker text and longest response, in tokens; the rest is cut off", ge=8, le=512)
     val_fraction: float = setting("share of the seeker posts whose pairs select the loss and the epoch", gt=0, lt=0.5)
@@ -101,7 +99,7 @@ class RewardConfig(Group):
     def problems(self, key: str) -> Iterator[str]:
         if self.judge_weight > 0 and None in (self.judge.base_url, self.judge.model):
             yield (
-                f"{key}.judge_weight={self.judge_weight:g} needs {key}.judge.base_url=<service> and {key}.judge.model=<model>, or "
+                f"{key}.judge_weight={self.judge_weight:g} needs {key}.judge.base_url=<url> and {key}.judge.model=<model>, or "
                 "reward=judge"
             )
 

@@ -146,9 +146,7 @@ class StopConfig(Group):
         "stop where one response answers this share of the window's prompts; null never", gt=0, le=1
     )
     short_question: float | None = setting("stop where this share of responses is a short question; null never", gt=0, le=1)
-    copied_history: float | None = setting(
-        "stop where this share of responses copies from its history; null never", gt=0, le=1
-    )
+    copied_history: float | None = setting("stop where this share of responses copies from its history; null never", gt=0, le=1)
     words_to_reference: float | None = setting(
         "stop where responses have this share of their references' words or less; null never", gt=0, le=1
     )
@@ -215,8 +213,8 @@ class LoggerConfig(Group):
     project: str = setting("W&B project")
     entity: str | None = setting("W&B user or team; null is your default")
     completions: int = setting(
-        "number of completions of a step that W&B and TensorBoard show, with prompt, thought and rewards; 0 for none, where texts "
-        "must not leave the machine (grpo.log_completions_every_steps sets the interval)",
+        "number of completions of a step that W&B and TensorBoard show, with prompt, thought and rewards; 0 for none, where "
+        "texts must not leave the machine (grpo.log_completions_every_steps sets the interval)",
         ge=0,
     )
     finish_seconds: float = setting(

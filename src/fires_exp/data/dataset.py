@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from fires_exp.config.schema import DatasetConfig
+from fires_exp.config.data import DatasetConfig
 from fires_exp.data.dataset_cache import kept_or_read
 from fires_exp.data.readers.emotyda import read_emotyda_esc
 from fires_exp.data.readers.jsonl import jsonl_files, read_jsonl
 from fires_exp.data.readers.mesc import mesc_files, read_mesc
-from fires_exp.data.readers.row_errors import BadRow, BadRowPolicy, RowProblems
+from fires_exp.data.readers.row_errors import BadRow, RowProblems
 from fires_exp.data.readers.sample import SAMPLE_VIDEO_ROOT, read_sample
 from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance, support_examples
 from fires_exp.data.video.paths import video_identity, video_path, videos_shown
@@ -45,7 +44,7 @@ def read_dataset(config: DatasetConfig, seed: int, cache: Path | None) -> Datase
 
     A large one is kept in `cache` as it was read, unless that is None.
     """
-    problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
+    problems = RowProblems(config.on_bad_row)
     video_root = _video_root(config)
     with _without_collector():
         examples = _read_examples(config, problems, cache)

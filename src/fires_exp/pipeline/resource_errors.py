@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ExhaustedError, FiresError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

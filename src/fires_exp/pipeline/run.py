@@ -22,7 +22,7 @@ from typing import Any
 from fires_exp.cli.inspect import inspect
 from fires_exp.cli.model_commands import use_model
 from fires_exp.cli.score import score
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.distributed import collectives
 from fires_exp.errors import CollapseError
 from fires_exp.metrics import instance_scores
@@ -170,7 +170,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
     _show_training(run_folder, sft, grpo.folder if grpo else None)
     if "evaluate" in stages:
         adapters = {"zero_shot": [], "sft": [sft], "grpo": [sft, grpo]}
-        predictions = {
+        predictions: dict[str, Artifact] = {
             policy: _predict(work, run_folder, policy, [adapter for adapter in adapters.get(policy, []) if adapter is not None])
             for policy in work.config.recipe.policies
         }

@@ -25,7 +25,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from fires_exp.config.schema import SamplingConfig, Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import BackboneError
 from fires_exp.storage.build_cache import build_once

@@ -10,7 +10,7 @@ from fires_exp.report.models import trained_baseline, trained_model
 SAMPLE_SCORER = "sample scorer"  # how the name begins of one that was trained on the sample's pairs
 
 HONESTY = {
-    ("teacher", "annotations"): "thoughts by rules from labels, no model",
+    ("teacher", "rules"): "thoughts by rules from labels, no model",
     ("backbone", "smollm2_vl"): "135M stand-in, de-quantized, vision tower trained from scratch",
     ("backbone", "tiny"): "random backbone: shows that things run, nothing else",
     ("dataset", "sample"): "invented sample corpus",

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
 
 PACKAGES = ("fires-exp", "torch", "transformers", "peft", "pytorch-lightning", "hydra-core", "tokenizers", "numpy", "decord")

@@ -17,7 +17,7 @@ from huggingface_hub.constants import HF_HUB_OFFLINE
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from fires_exp.config.schema import EncoderConfig
+from fires_exp.config.scoring import EncoderConfig
 from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import BackboneError
 from fires_exp.storage.build_cache import build_once, file_sha256

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.budget import Budget
@@ -63,7 +63,7 @@ class Crowd:
                     raise ServiceError(f"{self._in_a_row} requests in a row without an answer, the last for {unanswered[-1]}")
 
         under_way: dict[Future[Answer | Refusal], Question] = {}
-        pool = ThreadPoolExecutor(self._config.in_flight, thread_name_prefix="service")
+        pool = ThreadPoolExecutor(self._config.max_concurrent_requests, thread_name_prefix="service")
         try:
             for question in questions:
                 key = question_key(question, asked_of(self._config))
@@ -74,7 +74,7 @@ class Crowd:
                     yield question, known
                     continue
                 under_way[pool.submit(self._ask_and_keep, client, key, question)] = question
-                while len(under_way) >= self._config.in_flight:
+                while len(under_way) >= self._config.max_concurrent_requests:
                     yield from settle(wait(under_way, return_when=FIRST_COMPLETED).done)
             while under_way:
                 yield from settle(wait(under_way, return_when=FIRST_COMPLETED).done)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
 from fires_exp.services.budget import Budget
 from fires_exp.services.messages import Answer, Question, Refusal, asked_of, frames_in, most_usage, question_key, request_body

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 
 _JPEG_QUALITY = 90
 _LETTERS_A_TOKEN = 4  # of English text, roughly; for estimates alone

@@ -12,7 +12,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
-from fires_exp.config.schema import Config, GrpoConfig, SftConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import GrpoConfig, SftConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory, save_adapter

@@ -29,7 +29,7 @@ from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.training.fit import training_plan
 
 SMALL = [
-    "+experiment=smoke", "frames=none", "epitome=smoke", "metrics=smoke", "metrics.include=[rouge_l]", "reward=wo_support_skill",
+    "+experiment=smoke", "frames=none", "metrics.include=[rouge_l]", "reward=wo_support_skill",
     "dataset.limit.train=9", "dataset.limit.test=3", "trainer.progress=false", "predict.batch_size=2",
 ]  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_a_run_that_cannot_fit_is_refused_in_one_line_before_anything_is_made(ru
     told = (
         r"sft would take about [\d.]+ MB of memory and 21\.5 MB are free: write sft\.micro_batch_size=\d, which takes [\d.]+ MB"
     )
-    assert re.fullmatch(told + r"; trainer\.refuse_too_big=false tries it all the same", line)
+    assert re.fullmatch(told + r"; trainer\.enforce_resource_estimate=false tries it all the same", line)
     assert not list((tmp_path / "artifacts").rglob("done.json"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["status"].startswith("ExhaustedError: sft would take")
@@ -283,7 +283,7 @@ def test_it_may_be_tried_all_the_same(run, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
     monkeypatch.setattr(resources, "free_memory_here", lambda: 1_000_000)
     with caplog.at_level(logging.WARNING, logger="fires_exp"):
-        run("recipe=sft_only", "plan_only=true", "trainer.refuse_too_big=false")
+        run("recipe=sft_only", "plan_only=true", "trainer.enforce_resource_estimate=false")
     assert "sft would take about" in caplog.text
     assert "no setting lowers it enough" in caplog.text
 
@@ -318,9 +318,7 @@ def test_prompts_are_as_long_as_they_are_told(configured, tmp_path, tiny):
 
 
 def test_frames_are_counted_without_reading_all_of_them(configured, tmp_path, tiny):
-    config = configured(
-        "recipe=sft_only", "dataset.limit.train=9", "frames=demo", "frames.max_frames=2", "prompt.max_tokens=4096"
-    )
+    config = configured("recipe=sft_only", "dataset.limit.train=9", "frames.max_frames=2", "prompt.max_tokens=4096")
     work = Workspace(config, tmp_path)
     told = look_ahead(work).prompts["train"]
     encode = work.encode(tiny.processor, work.dataset, work.examples("train"))

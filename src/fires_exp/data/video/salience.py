@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fires_exp.config.schema import SalientConfig
+from fires_exp.config.data import SalientConfig
 from fires_exp.errors import ConfigError
 
 _PICTURE = 32  # side of the small picture that is compared

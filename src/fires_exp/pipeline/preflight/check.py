@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ExhaustedError
 from fires_exp.pipeline.preflight.estimate import Outlook, StageAhead, memory_of
 from fires_exp.pipeline.preflight.suggestions import what_fits
@@ -17,15 +17,15 @@ log = logging.getLogger("fires_exp.pipeline")
 
 
 def refuse_too_big(outlook: Outlook, config: Config) -> None:
-    """Raises `ExhaustedError` for the first stage that can't fit, or only warns with `trainer.refuse_too_big=false`."""
+    """Raises `ExhaustedError` for the first stage that can't fit, or warns with `trainer.enforce_resource_estimate=false`."""
     problem = next((found for one in outlook.stages if (found := _too_big(one, outlook, config))), None) or _disk_too_small(
         outlook
     )
     if problem is None:
         _warn_of_gaps(outlook)
         return
-    if config.trainer.refuse_too_big:
-        raise ExhaustedError(f"{problem}; trainer.refuse_too_big=false tries it all the same")
+    if config.trainer.enforce_resource_estimate:
+        raise ExhaustedError(f"{problem}; trainer.enforce_resource_estimate=false tries it all the same")
     log.warning("%s", problem)
 
 

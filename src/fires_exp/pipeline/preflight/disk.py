@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.video.frame_selection import share_out
 from fires_exp.pipeline.preflight.model_dims import Shape

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fires_exp.config.schema import Config, GrpoConfig, SftConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import GrpoConfig, SftConfig
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
@@ -141,7 +142,7 @@ def _learned_tokens(work: Workspace, encoder: PromptEncoder, pending: Sequence[P
         thought, more = "", 0
         if example.id in bank:
             thought = bank[example.id].thought.text
-        elif work.plan.thinks and config.teacher.name == "annotations":
+        elif work.plan.thinks and config.teacher.name == "rules":
             thought = annotate(example, work.plan).text
         elif work.plan.thinks:
             more = config.teacher.max_tokens

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 
 _KEYS = {
     "sft": ("sft.micro_batch_size", "sft.gradient_checkpointing", "prompt.max_tokens"),

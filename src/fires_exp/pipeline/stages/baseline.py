@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fires_exp.baselines.few_shot_prompt import Shot, baseline_messages
-from fires_exp.config.schema import BaselineConfig
+from fires_exp.config.baselines import BaselineConfig
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader

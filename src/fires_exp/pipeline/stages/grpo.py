@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fires_exp.config.schema import HealthConfig
+from fires_exp.config.training import HealthConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import CollapseError
@@ -88,7 +88,7 @@ def make_grpo(work: Workspace, sft: Artifact | None, scorer: NamedScorer | None)
         )
         fit(
             module,
-            StepLoader(plan, lambda index: encode(examples[index]), ahead=work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: encode(examples[index]), ahead=work.config.trainer.prefetch_steps),
             folder,
             work.config,
             stage="grpo",

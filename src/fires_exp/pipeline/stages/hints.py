@@ -19,7 +19,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fires_exp.baselines.interface import Hint
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import SupportExample, Utterance

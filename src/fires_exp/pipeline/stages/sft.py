@@ -81,7 +81,7 @@ def make_sft(work: Workspace, thoughts: Artifact | None) -> Artifact:
         )
         fit(
             module,
-            StepLoader(plan, lambda index: item(learned[index]), ahead=work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(learned[index]), ahead=work.config.trainer.prefetch_steps),
             folder,
             work.config,
             stage="sft",

@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import DataError, StageError
@@ -84,7 +84,7 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
     """Rules are told apart by their code; a model's thoughts by what it is told and how its answers are read."""
     config = work.config.teacher
     facts: dict[str, Any] = {"teacher": config.name, "aspects": asdict(work.config.aspects)}
-    if config.name == "annotations":
+    if config.name == "rules":
         return facts | {
             "examples": work.identity(examples, work.dataset),
             "code": code_hash("data", "thinking", "stages/synthesize.py"),
@@ -107,7 +107,7 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
 
 
 def _found(work: Workspace, examples: Sequence[SupportExample]) -> Iterator[BankedThought | SetAside]:
-    if work.config.teacher.name == "annotations":
+    if work.config.teacher.name == "rules":
         yield from synthesize(examples, work.plan)
         return
     bar = tqdm(total=len(examples), desc="thinking", unit="instance", disable=not work.config.trainer.progress)
@@ -128,7 +128,7 @@ def _asker(work: Workspace, examples: Sequence[SupportExample]) -> Asker:
         engine=work.config.predict.decoding.engine,
     )
     by_id = {example.id: example for example in examples}
-    return Backbone(work, work.config.backbone, sampling, config.in_flight, by_id).ask
+    return Backbone(work, work.config.backbone, sampling, config.max_concurrent_requests, by_id).ask
 
 
 def _teacher(work: Workspace) -> Teacher:

@@ -9,7 +9,7 @@ import torch
 from making import SAMPLING, face, make_example
 from safetensors.torch import load_file
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.backbone import backbone_source, build_policy, choose_attention, choose_dtype
 from fires_exp.policy.logprobs import completion_logprobs

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig, OptimizerConfig, SftConfig, StopConfig
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.health import Sign

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fires_exp.config.data import UnreadableClipPolicy
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.decoder import Video
@@ -54,7 +55,7 @@ class Listener:
         self._folder = tempfile.TemporaryDirectory(prefix="fires_exp_chat_")
         self.uploads = Path(self._folder.name) / "uploads"
         self.uploads.mkdir()
-        frames = replace(work.config.frames, on_unreadable="error")
+        frames = replace(work.config.frames, on_unreadable=UnreadableClipPolicy.error)
         self._frames = FrameReader(frames, Path("/"), Path(self._folder.name) / "frames")
         self._one_at_a_time = threading.Lock()
 

@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import JudgeConfig
+from fires_exp.config.services import JudgeConfig
 from fires_exp.errors import ConfigError, StudyError
 from fires_exp.human_eval.files import PAGE, Ratings, write_ratings
 from fires_exp.human_eval.study import Verdict

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ExhaustedError, FiresError
 from fires_exp.pipeline.preflight.suggestions import lower_values
 from fires_exp.pipeline.stage import Stage

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample
 from fires_exp.data.video.decoder import OpenVideos, Video
 from fires_exp.data.video.frame_cache import FrameCache

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import BackboneConfig, LoraConfig
+from fires_exp.config.model import BackboneConfig, LoraConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.adapters import VISION_TOWER
 from fires_exp.policy.backbone import backbone_source, unreachable

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 
 # below these a run makes no sense
 _MINIMUM: Mapping[str, int] = {

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frame_selection import allocate_frames
 from fires_exp.data.video.frames import FrameReader

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from fires_exp.config.schema import Config, LoggerConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import LoggerConfig
 from fires_exp.errors import ConfigError
 from fires_exp.storage.files import complete_lines
 from fires_exp.training.loggers import completions_table

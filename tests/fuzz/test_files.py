@@ -21,7 +21,7 @@ from fires_exp.scores.rouge import rouge_l_f1
 from fires_exp.services.client import retry_after
 from fires_exp.services.dry_run import read_batch_results
 from fires_exp.services.messages import ChatResponse, Refusal, Usage
-from fires_exp.services.response_cache import ResponseCache, cache_path
+from fires_exp.services.response_cache import ResponseCache
 from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
 from fires_exp.storage.files import complete_lines
 from fires_exp.thinking.aspects import Aspect

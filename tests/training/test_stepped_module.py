@@ -14,7 +14,7 @@ from fires_exp.errors import TrainingError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.health import Sign
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.policy.adapters import add_adapter, parameters_hash, enable_gradient_checkpointing
+from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 import torch
 
 from fires_exp.baselines.interface import TrainedBaseline
-from fires_exp.config.schema import PredictConfig, Seq2SeqConfig, SftConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.scoring import PredictConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.policy.adapters import enable_gradient_checkpointing, parameters_hash
@@ -105,7 +107,7 @@ class BackboneBaseline(BaselineModel):
         plan = training_plan(self.sft, len(examples), self.seed)
         loop.fit(
             SftModule(policy, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=loop.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(examples[index]), ahead=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
@@ -184,7 +186,7 @@ class Seq2SeqBaseline(BaselineModel):
             Seq2SeqModule(
                 model, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, pair)
             ),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=loop.trainer.load_ahead),
+            StepLoader(plan, lambda index: pair(examples[index]), ahead=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,

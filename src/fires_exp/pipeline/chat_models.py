@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
-from fires_exp.config.schema import SamplingConfig, ServiceConfig
+from fires_exp.config.model import SamplingConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
 from fires_exp.policy.factory import PolicyFactory

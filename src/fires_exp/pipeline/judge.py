@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fires_exp.config.schema import GrpoConfig, JudgeConfig, RewardConfig
+from fires_exp.config.scoring import RewardConfig
+from fires_exp.config.services import JudgeConfig
+from fires_exp.config.training import GrpoConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from fires_exp.config.schema import Config, DatasetConfig
-from fires_exp.config.stages import PREDICTIONS, STAGES
+from fires_exp.config.data import DatasetConfig
+from fires_exp.config.root import Config
+from fires_exp.config.stages import PREDICTIONS, STAGES, PolicyName
 from fires_exp.data.dataset import Dataset, read_dataset
 from fires_exp.data.instances import Instances
 from fires_exp.data.readers.row_errors import BadRow
@@ -56,7 +57,7 @@ class Planner:
         self.artifacts = Path(config.paths.artifacts).expanduser().absolute()
         self.cache = Path(config.paths.cache).expanduser().absolute()
         self.thinking = ThinkingPlan(
-            kind=config.aspects.plan,  # type: ignore[arg-type]
+            kind=config.aspects.plan,
             aspects=tuple(Aspect(name) for name in config.aspects.aspects),
         )
         self.device = select_device(config.trainer)
@@ -78,7 +79,7 @@ class Planner:
 
     def predictions(self, policy: str) -> Stage:
         """The stage that predicts the test split with a policy, added to the plan."""
-        planned: PlansPredictions = _load(PREDICTIONS[policy])
+        planned: PlansPredictions = _load(PREDICTIONS[PolicyName(policy)])
         return planned.plan_policy(self, policy)
 
     @property
@@ -142,7 +143,7 @@ class Planner:
     @property
     def test(self) -> Instances:
         """The split that is predicted. Raises `ConfigError` where it is empty."""
-        split: Split = self.config.predict.split  # type: ignore[assignment]
+        split: Split = self.config.predict.split.value
         return self._not_empty(self.test_dataset, self.config.test_dataset or self.config.dataset, split)
 
     def _not_empty(self, dataset: Dataset, config: DatasetConfig, split: Split) -> Instances:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.distributed import collectives
 from fires_exp.pipeline.planner import Planner, make_plan
 from fires_exp.pipeline.preflight.check import check_resources

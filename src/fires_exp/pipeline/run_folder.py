@@ -21,7 +21,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.readers.row_errors import BadRow
 from fires_exp.distributed import collectives
 from fires_exp.pipeline.resource_errors import resource_errors

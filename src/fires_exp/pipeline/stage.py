@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.pipeline.preflight.memory import MemoryEstimate
 from fires_exp.pipeline.preflight.sizes import Sizes
 from fires_exp.pipeline.preflight.stage_estimate import StageEstimate

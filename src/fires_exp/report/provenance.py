@@ -16,7 +16,7 @@ STAGES_OF_CHOICE = {
     "responses judged by": ("grpo",),
 }
 CAVEATS = {
-    ("teacher", "annotations"): "thoughts by rules from labels, no model",
+    ("teacher", "rules"): "thoughts by rules from labels, no model",
     ("backbone", "smollm2_vl"): "135M stand-in, de-quantized, vision tower trained from scratch",
     ("backbone", "tiny"): "random backbone: only shows that the pipeline runs end to end",
     ("dataset", "sample"): "invented sample corpus",

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
-from fires_exp.config.schema import GrpoConfig, SftConfig, TrainerConfig
+from fires_exp.config.training import GrpoConfig, SftConfig, TrainerConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash, save_adapter

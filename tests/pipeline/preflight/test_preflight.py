@@ -31,7 +31,7 @@ from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.training.fit import training_plan
 
 SMALL = [
-    "+experiment=smoke", "frames=none", "epitome=smoke", "metrics=smoke", "metrics.include=[rouge_l]", "reward=wo_support_skill",
+    "+experiment=smoke", "frames=none", "metrics.include=[rouge_l]", "reward=wo_support_skill",
     "dataset.limit.train=9", "dataset.limit.test=3", "trainer.progress=false", "predict.batch_size=2",
 ]  # fmt: skip
 
@@ -259,7 +259,7 @@ def test_a_run_that_cannot_fit_is_refused_in_one_line_before_anything_is_made(ru
         run("recipe=sft_only", "sft.micro_batch_size=4", "sft.batch_size=4")
     line = str(caught.value)
     assert re.match(r"sft would take about [\d.]+ MB of memory and 21\.5 MB are free: write sft\.micro_batch_size=\d, ", line)
-    assert "trainer.refuse_too_big=false" in line
+    assert "trainer.enforce_resource_estimate=false" in line
     assert "\n" not in line
     assert not list((tmp_path / "artifacts").rglob("done.json"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -300,7 +300,7 @@ def test_it_may_be_tried_all_the_same(run, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
     monkeypatch.setattr(resources, "free_memory_here", lambda: 1_000_000)
     with caplog.at_level(logging.WARNING, logger="fires_exp"):
-        run("recipe=sft_only", "plan_only=true", "trainer.refuse_too_big=false")
+        run("recipe=sft_only", "plan_only=true", "trainer.enforce_resource_estimate=false")
     assert "sft would take about" in caplog.text
     assert "no hardware lowers it enough" in caplog.text
 
@@ -348,9 +348,7 @@ def test_estimated_prompt_lengths_are_those_of_the_prompts(configured, planned, 
 
 
 def test_frames_are_counted_without_reading_all_of_them(configured, planned, tiny):
-    planner = planned(
-        configured("recipe=sft_only", "dataset.limit.train=9", "frames=demo", "frames.max_frames=2", "prompt.max_tokens=4096")
-    )
+    planner = planned(configured("recipe=sft_only", "dataset.limit.train=9", "frames.max_frames=2", "prompt.max_tokens=4096"))
     estimate, _ = estimate_plan(planner)
     prompts = encoded(planner, tiny)
     assert estimate.lengths["train"].pictures == max(int(prompt.token_types.sum()) for prompt in prompts)

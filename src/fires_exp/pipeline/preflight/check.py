@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ExhaustedError
 from fires_exp.pipeline.preflight.estimate import RunEstimate
 from fires_exp.pipeline.preflight.memory import MemoryEstimate
@@ -21,13 +21,13 @@ log = logging.getLogger("fires_exp.pipeline")
 
 
 def check_resources(estimate: RunEstimate, stages: Sequence[Stage], sizes: Sizes, config: Config) -> None:
-    """Raises `ExhaustedError` for the first stage that cannot fit; with `trainer.refuse_too_big=false` it is only a warning."""
+    """Raises `ExhaustedError` for the first stage that cannot fit; a warning with `trainer.enforce_resource_estimate=false`."""
     problems = (_memory_problem(stage, estimate, sizes, config) for stage in stages)
     problem = next((text for text in problems if text), None) or _disk_problem(estimate)
     if problem is None:
         _warn_of_gaps(estimate)
-    elif config.trainer.refuse_too_big:
-        raise ExhaustedError(f"{problem}; to try it anyway, write trainer.refuse_too_big=false")
+    elif config.trainer.enforce_resource_estimate:
+        raise ExhaustedError(f"{problem}; to try it anyway, write trainer.enforce_resource_estimate=false")
     else:
         log.warning("%s", problem)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import Dataset
 from fires_exp.pipeline.preflight import resources
 from fires_exp.pipeline.preflight.disk import frame_cache_bytes

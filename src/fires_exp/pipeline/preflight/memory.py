@@ -26,7 +26,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fires_exp.config.schema import Config, LoraConfig, SamplingConfig
+from fires_exp.config.model import LoraConfig, SamplingConfig
+from fires_exp.config.root import Config
 from fires_exp.pipeline.preflight.model_dims import ModelDims
 from fires_exp.pipeline.preflight.token_lengths import TokenLengths
 from fires_exp.policy.native.chunked_logprobs import CPU_LOGITS, GPU_LOGITS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-from fires_exp.config.schema import LoraConfig
+from fires_exp.config.model import LoraConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.pipeline.preflight.memory import Hardware

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fires_exp.config.schema import GrpoConfig, SftConfig
+from fires_exp.config.training import GrpoConfig, SftConfig
 from fires_exp.pipeline.preflight.memory import MemoryEstimate
 
 

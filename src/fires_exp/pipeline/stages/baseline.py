@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tqdm import tqdm
 
 from fires_exp.baselines.few_shot_prompt import Shot, baseline_messages
-from fires_exp.config.schema import BaselineConfig
+from fires_exp.config.baselines import BaselineConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError, ServiceError, StageError

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from fires_exp.config.schema import EpitomeConfig
+from fires_exp.config.scoring import EpitomeConfig
 from fires_exp.data.readers.epitome import SupportPair, pairs_hash, read_support_pairs, split_pairs
 from fires_exp.data.records import Split
 from fires_exp.errors import ConfigError

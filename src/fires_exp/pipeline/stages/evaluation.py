@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.metrics import instance_scores
 from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics

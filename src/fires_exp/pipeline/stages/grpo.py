@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fires_exp.config.schema import Config, GrpoConfig, HealthConfig, LoggerConfig, RewardConfig, SamplingConfig
+from fires_exp.config.model import SamplingConfig
+from fires_exp.config.root import Config
+from fires_exp.config.scoring import RewardConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig, LoggerConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
@@ -81,7 +84,7 @@ class GrpoStage(Stage):
                 loop=planner.loop,
                 logger=config.logger,
                 seed=config.seed,
-                prefetch_steps=config.trainer.load_ahead,
+                prefetch_steps=config.trainer.prefetch_steps,
             )
         )
         planner.adapters["grpo"] = (sft, stage) if sft else (stage,)

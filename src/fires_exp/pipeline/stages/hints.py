@@ -21,7 +21,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.baselines.interface import Hint
-from fires_exp.config.schema import HintsConfig
+from fires_exp.config.baselines import HintsConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import SupportExample, Utterance

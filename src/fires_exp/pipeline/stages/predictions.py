@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from fires_exp.config.schema import Config, PredictConfig
+from fires_exp.config.root import Config
+from fires_exp.config.scoring import PredictConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives

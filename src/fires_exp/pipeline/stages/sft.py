@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from fires_exp.config.schema import Config, SftConfig, TeacherConfig
+from fires_exp.config.root import Config
+from fires_exp.config.services import TeacherConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
@@ -81,7 +83,7 @@ class SftStage(Stage):
                 factory=planner.factory,
                 loop=planner.loop,
                 seed=config.seed,
-                prefetch_steps=config.trainer.load_ahead,
+                prefetch_steps=config.trainer.prefetch_steps,
             )
         )
         planner.adapters["sft"] = (stage,)
@@ -184,7 +186,7 @@ def completion_tokens(
         thought, more = "", 0
         if example.id in bank:
             thought = bank[example.id].thought.text
-        elif plan.thinks and teacher.name == "annotations":
+        elif plan.thinks and teacher.name == "rules":
             thought = annotate(example, plan).text
         elif plan.thinks:
             more = teacher.max_tokens

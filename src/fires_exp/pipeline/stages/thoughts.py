@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 from PIL import Image
 from tqdm import tqdm
 
-from fires_exp.config.schema import SamplingConfig, TeacherConfig
+from fires_exp.config.model import Engine, SamplingConfig
+from fires_exp.config.services import TeacherConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
@@ -62,7 +63,7 @@ class ThoughtsStage(Stage):
     instances: Instances
     factory: PolicyFactory
     seed: int
-    engine: str
+    engine: Engine
     progress: bool
     print_shares: bool
 
@@ -109,7 +110,7 @@ class ThoughtsStage(Stage):
             "plan": asdict(factory.plan),
             "examples": self.instances.identity(with_frames=factory.frames.name != "none"),
         }
-        if config.name == "annotations":
+        if config.name == "rules":
             return inputs
         inputs |= {
             "frames": asdict(factory.frames),
@@ -170,7 +171,7 @@ class ThoughtsStage(Stage):
 
     def _results(self) -> Iterator[BankedThought | SetAside]:
         examples = self.instances.examples
-        if self.teacher.name == "annotations":
+        if self.teacher.name == "rules":
             yield from synthesize(examples, self.factory.plan)
             return
         with tqdm(total=len(examples), desc="thinking", unit="instance", disable=not self.progress) as bar:
@@ -186,7 +187,7 @@ class ThoughtsStage(Stage):
         return BackboneChat(
             factory=self.factory,
             sampling=self._sampling,
-            batch_size=config.in_flight,
+            batch_size=config.max_concurrent_requests,
             examples=by_id,
             seed=self.seed,
             artifacts=self.artifacts,

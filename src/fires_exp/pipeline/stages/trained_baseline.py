@@ -13,7 +13,8 @@ from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.baselines.labels import check_labels
 from fires_exp.baselines.models import BackboneBaseline, BaselineModel, Seq2SeqBaseline, WrittenText
 from fires_exp.baselines.registry import configured_baseline
-from fires_exp.config.schema import PredictConfig, SftConfig
+from fires_exp.config.scoring import PredictConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError

@@ -20,7 +20,7 @@ import wandb
 from pytorch_lightning.loggers import Logger
 from wandb.sdk.lib.runid import generate_id
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.storage.files import write_atomically
 from fires_exp.training.loggers.panels import chart_stage
 from fires_exp.training.loggers.wandb_sync import Sender

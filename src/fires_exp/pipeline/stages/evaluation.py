@@ -45,7 +45,7 @@ class Evaluation(Summary):
     def plan(cls, planner: Planner) -> None:
         """The predictions of every policy are planned first."""
         config = planner.config
-        predictions = {policy: planner.predictions(policy) for policy in config.recipe.policies}
+        predictions = {policy.value: planner.predictions(policy) for policy in config.recipe.policies}
         facts: dict[str, Any] = {
             "name": config.name,
             "dataset": planner.test_dataset.name,

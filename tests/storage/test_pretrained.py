@@ -1,4 +1,4 @@
-"""Hub ids and local folders, and a hub that is down: one line with the remedy."""
+"""Hub ids and local folders, and an unreachable hub: one line with the remedy."""
 
 import os
 import subprocess

@@ -14,7 +14,7 @@ import pytest
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import DatasetConfig, FramesConfig, LimitConfig
+from fires_exp.config.data import DatasetConfig, FramesConfig, LimitConfig
 
 SECONDS = 10
 FRAMES_A_SECOND = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fires_exp.config.schema import DatasetConfig, LimitConfig
+from fires_exp.config.data import DatasetConfig, LimitConfig
 from fires_exp.data.dataset import content_hash, read_dataset
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.errors import DataError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fires_exp.config.schema import DatasetConfig
+from fires_exp.config.data import DatasetConfig
 from fires_exp.data import dataset, dataset_cache
 from fires_exp.data.dataset import Dataset, content_hash, read_dataset
-from fires_exp.data.video.paths import videos_shown
+from fires_exp.data.video.paths import history_videos
 from fires_exp.errors import DataError
 
 NOTES = "Dialogue_ID,Utterance_ID,visual_scene,emotion,situation,response_strategy\n0,2,a room,,a lie,ask\n"
@@ -99,7 +99,7 @@ def test_another_pattern_of_videos_is_another_entry_and_another_folder_is_not(
     corpora: Corpora, mesc: Path, tmp_path: Path
 ) -> None:
     corpora.read("mesc", mesc)
-    assert videos_shown(corpora.read("mesc", mesc, video_pattern="e{episode}.mp4").examples["train"]) == ["e1.mp4"]
+    assert history_videos(corpora.read("mesc", mesc, video_pattern="e{episode}.mp4").examples["train"]) == ["e1.mp4"]
     shutil.copytree(mesc, tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
     corpora.read("mesc", tmp_path / "moved")
     assert corpora.times_read == 2

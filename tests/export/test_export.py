@@ -102,7 +102,7 @@ def test_transformers_alone_gives_the_logits_and_the_answer_of_the_folded_policy
     seen = torch.load(tmp_path / "seen.pt", weights_only=True)
     assert torch.equal(seen["logits"], logits(policy, prompt))
     assert torch.equal(seen["ids"][0], words.prompt_ids), "the card's messages are the evaluation's prompt"
-    decoding = composed("backbone=tiny", "predict=smoke").predict.decoding
+    decoding = composed("scale=smoke").predict.decoding
     ((ours,),) = sample_completions(policy, [words], decoding, [[0]])
     assert torch.equal(seen["answer"], ours.ids)
     assert seen["merge"] == 2

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
-from fires_exp.data.video.frame_selection import key_frame_indices, share_out, thinned, uniform_indices
+from fires_exp.data.video.frame_selection import allocate_frames, key_frame_indices, thin_evenly, uniform_indices
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.data.video.paths import episode_name, video_path
 from fires_exp.errors import DataError, FrameError
@@ -37,14 +37,14 @@ def test_frames_of_a_span_are_the_video_s_in_order_and_no_more_than_asked_for(st
 
 @given(st.lists(st.integers(), unique=True, max_size=50).map(sorted), st.integers(1, 20))
 def test_thinning_keeps_some_in_order(indices, count):
-    kept = thinned(indices, count)
+    kept = thin_evenly(indices, count)
     assert len(kept) == min(len(indices), count)
     assert kept == [index for index in indices if index in set(kept)]
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 64), st.integers(1, 8))
 def test_shares_go_to_turns_with_a_clip_and_differ_by_one_at_most(has_clip, most, most_a_turn):
-    shares = share_out(has_clip, max_frames=most, max_frames_per_turn=most_a_turn)
+    shares = allocate_frames(has_clip, max_frames=most, max_frames_per_turn=most_a_turn)
     with_clip = [share for share, clip in zip(shares, has_clip, strict=True) if clip]
     assert sum(shares) == sum(with_clip) == min(most, most_a_turn * len(with_clip))
     assert not with_clip or max(with_clip) - min(with_clip) <= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, MetricsConfig, SimilarityConfig
 from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import ScoreError
 from fires_exp.metrics import responses as module

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from report.synthetic_run import REPLIES, write_lines, write_run
 
-from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, MetricsConfig, SimilarityConfig
 from fires_exp.human_eval.tables import RESULTS_FORMAT
 from fires_exp.metrics.instance_scores import instance_scores_text
 from fires_exp.metrics.measures import ScoredResponse

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.backbone import backbone_source, build_policy, choose_attention, choose_dtype
 

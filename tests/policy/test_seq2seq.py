@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, BlenderbotSmallConfig, BlenderbotSmallForConditionalGeneration
 
-from fires_exp.config.schema import SamplingConfig, Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.seq2seq import build_seq2seq, check_seq2seq, load_seq2seq
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from making import SAMPLING, face, make_example
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.sampling import sample_completions

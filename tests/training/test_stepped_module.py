@@ -8,12 +8,13 @@ import pytorch_lightning as pl
 import torch
 from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig, OptimizerConfig, SftConfig, StopConfig
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.health import Sign
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.policy.adapters import add_adapter, parameters_hash, enable_gradient_checkpointing
+from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate

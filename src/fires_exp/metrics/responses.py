@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fires_exp.config.schema import MetricsConfig
+from fires_exp.config.scoring import MetricsConfig
 from fires_exp.errors import FiresError
 from fires_exp.metrics.bootstrap import Floats, draw_resamples, interval, p_value, value
 from fires_exp.metrics.measures import ScoredResponse, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fires_exp.config.schema import Config, DatasetConfig
+from fires_exp.config.data import DatasetConfig
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import Dataset, content_hash, read_dataset
 from fires_exp.data.records import Split, SupportExample
 from fires_exp.data.video.frames import FrameReader
@@ -44,7 +45,7 @@ class Workspace:
         self.made: list[Artifact] = []
         self._identities: dict[tuple[Path | None, tuple[int, ...]], str] = {}  # instances live as long as their dataset
         self.plan = ThinkingPlan(
-            kind=config.aspects.plan,  # type: ignore[arg-type]
+            kind=config.aspects.plan,
             aspects=tuple(Aspect(name) for name in config.aspects.aspects),
         )
 
@@ -69,7 +70,7 @@ class Workspace:
 
     @property
     def test_examples(self) -> tuple[SupportExample, ...]:
-        split: Split = self.config.predict.split  # type: ignore[assignment]
+        split: Split = self.config.predict.split.value
         return _not_empty(self.test_dataset.examples[split], self.config.test_dataset or self.config.dataset, split)
 
     def identity(self, examples: Sequence[SupportExample], dataset: Dataset) -> str:

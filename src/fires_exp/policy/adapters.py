@@ -15,7 +15,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from fires_exp.config.schema import LoraConfig
+from fires_exp.config.model import LoraConfig
 from fires_exp.errors import BackboneError, TrainingError
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.seq2seq import Seq2Seq

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.smollm2_vl import embedded_backbone

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fires_exp.config.schema import BackboneConfig, FramesConfig, PromptConfig
+from fires_exp.config.data import FramesConfig
+from fires_exp.config.model import BackboneConfig, PromptConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.policy.adapters import merge_adapter

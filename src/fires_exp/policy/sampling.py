@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.policy.completion import Completion, completion_of
 from fires_exp.policy.hf_decoding import HfDecoding
 from fires_exp.policy.logprobs import token_logprobs

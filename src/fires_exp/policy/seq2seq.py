@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from fires_exp.config.schema import SamplingConfig, Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.tiny_models import tiny_seq2seq
 from fires_exp.storage.pretrained import resolve_source, unreachable_model

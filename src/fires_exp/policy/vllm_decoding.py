@@ -19,7 +19,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import ConfigError
 from fires_exp.policy.adapters import save_adapter
 from fires_exp.policy.completion import Completion, completion_of

@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from fires_exp.config.schema import SimilarityConfig
+from fires_exp.config.scoring import SimilarityConfig
 from fires_exp.errors import BackboneError, ScoreError
 from fires_exp.scores.encoder import load_encoder
 

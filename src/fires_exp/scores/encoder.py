@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from fires_exp.config.schema import EncoderConfig
+from fires_exp.config.scoring import EncoderConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.tiny_models import tiny_encoder
 from fires_exp.storage.files import sha256_of_file

@@ -17,7 +17,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.errors import ServiceError
 from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, once_more
 from fires_exp.prompts.templates import told
-from fires_exp.services.messages import Asker, ChatMessage, Question, Refusal
+from fires_exp.services.messages import ChatBackend, ChatMessage, ChatRequest, Refusal
 
 Choice = Literal["first", "second", "tie"]
 # one choice per order, with the first text as A and as B; None if the service refused to judge
@@ -42,11 +42,11 @@ class PairwiseComparison:
     second: str
 
     @property
-    def in_both_orders(self) -> tuple[Question, Question]:
+    def in_both_orders(self) -> tuple[ChatRequest, ChatRequest]:
         """With the first text as A, then as B."""
         return (
-            Question(id=f"{self.id}/AB", messages=judge_messages(self.context, self.question, self.first, self.second)),
-            Question(id=f"{self.id}/BA", messages=judge_messages(self.context, self.question, self.second, self.first)),
+            ChatRequest(id=f"{self.id}/AB", messages=judge_messages(self.context, self.question, self.first, self.second)),
+            ChatRequest(id=f"{self.id}/BA", messages=judge_messages(self.context, self.question, self.second, self.first)),
         )
 
 
@@ -54,7 +54,7 @@ class PairwiseComparison:
 class PairwiseJudge:
     """Requests verdicts through `ask`, at most `attempts` times for each question."""
 
-    ask: Asker
+    ask: ChatBackend
     attempts: int
 
     def compare(self, comparisons: Iterable[PairwiseComparison]) -> dict[str, Choices]:
@@ -65,14 +65,14 @@ class PairwiseJudge:
         choices: dict[str, list[Choice | None]] = {}
         verdicts: dict[str, str | None] = {}
 
-        def questions() -> Iterator[Question]:
+        def questions() -> Iterator[ChatRequest]:
             for comparison in comparisons:
                 equal = in_one_line(comparison.first) == in_one_line(comparison.second)
                 choices[comparison.id] = ["tie", "tie"] if equal else []
                 if not equal:
                     yield from comparison.in_both_orders
 
-        pending: Iterable[Question] = questions()
+        pending: Iterable[ChatRequest] = questions()
         for attempt in range(1, self.attempts + 1):
             pending = list(self._record_verdicts(pending, verdicts, last=attempt == self.attempts))
             if not pending:
@@ -82,8 +82,8 @@ class PairwiseJudge:
         return {id: (in_orders[0], in_orders[1]) for id, in_orders in choices.items()}
 
     def _record_verdicts(
-        self, questions: Iterable[Question], verdicts: dict[str, str | None], *, last: bool
-    ) -> Iterator[Question]:
+        self, questions: Iterable[ChatRequest], verdicts: dict[str, str | None], *, last: bool
+    ) -> Iterator[ChatRequest]:
         """Store each verdict in `verdicts`. Yields the questions to repeat, those whose answer is not a verdict."""
         for question, answer in self.ask(questions):
             if isinstance(answer, Refusal):
@@ -99,7 +99,7 @@ class PairwiseJudge:
                 )
             else:
                 reply = ChatMessage(role="assistant", parts=(answer.text,))
-                yield Question(id=question.id, messages=(*question.messages, reply, once_more()))
+                yield ChatRequest(id=question.id, messages=(*question.messages, reply, once_more()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +124,7 @@ class ReferenceJudge:
         return [sum(_POINTS[choice] for choice in choices[id]) / 2 for id in id_of]
 
 
-def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[Question]:
+def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[ChatRequest]:
     """The questions for judging one response per example, with the reference in place of the response."""
     for index, example in enumerate(examples):
         yield from _against_reference(example, example.reference_response, index).in_both_orders

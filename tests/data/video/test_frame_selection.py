@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fires_exp.data.video.frame_selection import key_frame_indices, share_out, thinned, uniform_indices
+from fires_exp.data.video.frame_selection import allocate_frames, key_frame_indices, thin_evenly, uniform_indices
 
 STARTS = np.arange(100) / 10  # ten seconds at ten frames a second
 
@@ -24,12 +24,12 @@ STARTS = np.arange(100) / 10  # ten seconds at ten frames a second
 def test_frames_are_shared_out_one_each_the_newest_turn_first(
     has_clip: list[bool], max_frames: int, a_turn: int, shares: list[int]
 ) -> None:
-    assert share_out(has_clip, max_frames=max_frames, max_frames_per_turn=a_turn) == shares
+    assert allocate_frames(has_clip, max_frames=max_frames, max_frames_per_turn=a_turn) == shares
 
 
 @given(has_clip=st.lists(st.booleans(), max_size=40), max_frames=st.integers(1, 64), a_turn=st.integers(1, 16))
 def test_shares_use_as_many_frames_as_they_may(has_clip: list[bool], max_frames: int, a_turn: int) -> None:
-    shares = share_out(has_clip, max_frames=max_frames, max_frames_per_turn=a_turn)
+    shares = allocate_frames(has_clip, max_frames=max_frames, max_frames_per_turn=a_turn)
     assert sum(shares) == min(max_frames, a_turn * sum(has_clip))
     assert max(shares, default=0) <= a_turn
     assert all(clip or not share for clip, share in zip(has_clip, shares, strict=True))
@@ -61,5 +61,5 @@ def test_a_span_without_a_key_frame_gets_uniform_frames() -> None:
 
 def test_too_many_key_frames_are_thinned_evenly() -> None:
     assert key_frame_indices(STARTS, list(range(0, 100, 10)), 0.0, 6.0, 3) == [10, 30, 50]
-    assert thinned([3, 5, 7], 1) == [5]
-    assert thinned([3, 5, 7], 3) == [3, 5, 7]
+    assert thin_evenly([3, 5, 7], 1) == [5]
+    assert thin_evenly([3, 5, 7], 3) == [3, 5, 7]

@@ -15,7 +15,7 @@ from making import SALIENT
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fires_exp.config.schema import FramesConfig, SalientConfig
+from fires_exp.config.data import FramesConfig, SalientConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video import salience
 from fires_exp.data.video.frames import FrameReader

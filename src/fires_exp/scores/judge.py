@@ -120,10 +120,8 @@ class ReferenceJudge:
                 comparisons.append(_against_reference(example, response, index=len(ids)))
                 ids[example.id, in_one_line(response)] = comparisons[-1].id
         choices = self.judge.compare(comparisons)
-        return [
-            sum(_POINTS[choice] for choice in choices[ids[example.id, in_one_line(response)]]) / 2
-            for example, response in answers
-        ]
+        id_of = [ids[example.id, in_one_line(response)] for example, response in answers]
+        return [sum(_POINTS[choice] for choice in choices[id]) / 2 for id in id_of]
 
 
 def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[ChatRequest]:

@@ -170,9 +170,8 @@ def _stack_biases(weights: Sequence[AdaptedWeight]) -> Tensor | None:
     """All biases [Y] in float32, zero for a layer without one; None if no layer has one."""
     if all(layer.bias is None for layer in weights):
         return None
-    return torch.cat(
-        [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in weights]
-    ).float()
+    biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in weights]
+    return torch.cat(biases).float()
 
 
 def _stack_pairs(weights: Sequence[AdaptedWeight]) -> tuple[Tensor, Tensor] | None:

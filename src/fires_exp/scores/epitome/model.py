@@ -34,7 +34,7 @@ class Layers(nn.Module):
                 module.dropout = dropout  # type: ignore[assignment]
 
     def forward(self, inputs: Tensor, mask_BT: Tensor) -> Tensor:
-        """States [B, T, D] from token ids [B, T], or from states [B, T, D] without embeddings; the mask is True at real tokens."""
+        """States [B, T, D] from token ids [B, T], or without embeddings from states [B, T, D]. The mask is True at tokens."""
         states = inputs if self.embeddings is None else self.embeddings(input_ids=inputs)
         bias = torch.zeros(mask_BT.shape, dtype=states.dtype, device=states.device)
         bias = bias.masked_fill(~mask_BT, torch.finfo(states.dtype).min)[:, None, None, :]
@@ -70,7 +70,7 @@ class Mechanism(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The frozen parts that the mechanisms share: the encoder of posts, and the lower layers of the response encoder if frozen."""
+    """The frozen parts that the mechanisms share: the encoder of posts, and any frozen layers of the response encoder."""
 
     def __init__(self, encoder: Any, frozen_layers: int | None) -> None:
         super().__init__()

@@ -93,7 +93,7 @@ class EpitomeScorer:
 
     @torch.no_grad()
     def logits(self, pairs: Sequence[ContextAndResponse]) -> list[Tensor]:
-        """Level logits [3 mechanisms, 3 levels] of each (context, response), on the CPU. Only the states of contexts are cached."""
+        """Level logits [3 mechanisms, 3 levels] of each (context, response), on the CPU. Only context states are cached."""
         contexts = self._states_of_contexts([context for context, _ in pairs])
         responses = self.reader([response for _, response in pairs])
         logits: list[Tensor] = [torch.empty(0)] * len(pairs)
@@ -140,7 +140,7 @@ def _evict_oldest(cache: OrderedDict[Any, Value], max_size: int) -> None:
 def save_scorer(
     folder: Path, facts: ScorerFacts, trunk: Trunk, mechanisms: Sequence[Mechanism], encoder: Any, tokenizer: Any
 ) -> None:
-    """Write the weights and the files needed to load them. `seal_scorer` completes the folder after its test results are written."""
+    """Write the weights and the files needed to load them; `seal_scorer` completes the folder, after its test results."""
     encoder.config.save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
     _save_weights(trunk, folder / "trunk.safetensors")
@@ -152,10 +152,9 @@ def save_scorer(
 def seal_scorer(folder: Path) -> None:
     """Add the sha256 of every other file to `scorer.json`."""
     facts = json.loads((folder / SCORER_FILE).read_text())
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name != SCORER_FILE and not path.name.startswith(".")
-    )
-    facts["files"] = {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    hashes = {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in files if path.name != SCORER_FILE}
+    facts["files"] = hashes
     write_atomically(folder / SCORER_FILE, json.dumps(facts, indent=2) + "\n")
 
 

@@ -120,7 +120,7 @@ def test_what_is_imported_is_declared_once_and_nothing_is_declared_in_vain(tmp_p
 def test_a_chain_has_a_link_for_each_border_of_modules_that_an_object_crosses():
     sources = {
         "p.run": "class Run:\n    def make(self): lay(self)\n",
-        "p.grpo": "from p.run import Run\nfrom a import first\ndef grpo(run: Run): other(run)\ndef other(run: Run): first(run, 1)\n",
+        "p.grpo": "from p.run import Run\nfrom a import first\ndef grpo(run: Run): g(run)\ndef g(run: Run): first(run, 1)\n",
         "a": "from p.run import Run\nfrom b import second\ndef first(run: Run | None, n): second(value=run.config)\n    ",
         "b": "def second(value): pass\n",
     }

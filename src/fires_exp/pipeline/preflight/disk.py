@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fires_exp.config.schema import Config
 from fires_exp.data.dataset import Dataset
-from fires_exp.data.video.frame_selection import share_out
+from fires_exp.data.video.frame_selection import allocate_frames
 from fires_exp.pipeline.preflight.model_dims import Shape
 from fires_exp.pipeline.preflight.token_lengths import PIXELS_A_TOKEN, Lengths
 
@@ -48,7 +48,9 @@ def _frames(config: Config, dataset: Dataset) -> int:
     kept = set()
     for example in (one for split in dataset.examples.values() for one in split):
         shown = [turn.clip is not None for turn in example.history]
-        shares = share_out(shown, max_frames=config.frames.max_frames, max_frames_per_turn=config.frames.max_frames_per_turn)
+        shares = allocate_frames(
+            shown, max_frames=config.frames.max_frames, max_frames_per_turn=config.frames.max_frames_per_turn
+        )
         kept |= {(turn.clip, share) for turn, share in zip(example.history, shares, strict=True) if turn.clip and share}
     return sum(share for _, share in kept)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fires_exp.config.schema import FramesConfig
 from fires_exp.data.records import SupportExample
-from fires_exp.data.video.frame_selection import share_out
+from fires_exp.data.video.frame_selection import allocate_frames
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.prompts.processor import PromptEncoder
 
@@ -71,7 +71,7 @@ def _characters(example: SupportExample) -> int:
 
 def _frames(example: SupportExample, config: FramesConfig) -> int:
     shown = [turn.clip is not None for turn in example.history]
-    return sum(share_out(shown, max_frames=config.max_frames, max_frames_per_turn=config.max_frames_per_turn))
+    return sum(allocate_frames(shown, max_frames=config.max_frames, max_frames_per_turn=config.max_frames_per_turn))
 
 
 def _tokens_a_frame(encoder: PromptEncoder, examples: Sequence[SupportExample], frames: FrameReader, config: FramesConfig) -> int:

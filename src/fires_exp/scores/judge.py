@@ -13,8 +13,8 @@ from PIL import Image
 
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ServiceError
-from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, once_more
-from fires_exp.prompts.templates import told
+from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, retry_message
+from fires_exp.prompts.templates import history_parts
 from fires_exp.services.messages import ChatBackend, ChatMessage, ChatRequest, Refusal
 
 Choice = Literal["first", "second", "tie"]
@@ -96,7 +96,7 @@ class PairwiseJudge:
                 )
             else:
                 said = ChatMessage(role="assistant", parts=(answer.text,))
-                yield ChatRequest(id=question.id, messages=(*question.messages, said, once_more()))
+                yield ChatRequest(id=question.id, messages=(*question.messages, said, retry_message()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +130,7 @@ def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[ChatReque
 def _against_reference(example: SupportExample, response: str, place: int) -> Comparison:
     return Comparison(
         id=f"{example.id}#{place}",
-        shown=tuple(told(example.history, [[] for _ in example.history])),
+        shown=tuple(history_parts(example.history, [[] for _ in example.history])),
         question=BETTER_RESPONSE,
         first=response,
         second=example.reference_response,

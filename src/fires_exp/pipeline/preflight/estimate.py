@@ -22,7 +22,7 @@ from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor, choose_dtype
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.bank import read_bank
-from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.rule_teacher import thought_by_rules
 from fires_exp.thinking.tags import render_completion
 from fires_exp.training.checkpoints import checkpointed_steps
 
@@ -142,7 +142,7 @@ def _learned_tokens(work: Workspace, encoder: PromptEncoder, pending: Sequence[P
         if example.id in bank:
             thought = bank[example.id].thought.text
         elif work.plan.thinks and config.teacher.name == "annotations":
-            thought = annotate(example, work.plan).text
+            thought = thought_by_rules(example, work.plan).text
         elif work.plan.thinks:
             more = config.teacher.max_tokens
         return more + len(encoder.completion_ids(render_completion(thought, example.reference_response, work.plan)))

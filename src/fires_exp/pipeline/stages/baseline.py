@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fires_exp.baselines.few_shot_prompt import Shot, baseline_messages
+from fires_exp.baselines.few_shot_prompt import Shot, few_shot_messages
 from fires_exp.config.schema import BaselineConfig
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.records import SupportExample
@@ -26,7 +26,7 @@ from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import read_bank
-from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.rule_teacher import thought_by_rules
 
 BASELINE = "baseline"
 REFUSED = "refused"
@@ -67,7 +67,7 @@ def dry_run_baseline(work: Workspace) -> str:
     """What answering would ask of the service, in words. For an estimate, the examples' thoughts are those by rules."""
     drawn = draw_shots(work)
     if work.config.baseline.dry_run:
-        said = [annotate(example, work.plan).text if work.plan.thinks else "" for example in drawn]
+        said = [thought_by_rules(example, work.plan).text if work.plan.thinks else "" for example in drawn]
     else:
         said = _thoughts_of(drawn, thoughts_for(work, drawn) if drawn and work.plan.thinks else None)
     shots = _shots(work, drawn, said)
@@ -104,7 +104,7 @@ def _thoughts_of(drawn: Sequence[SupportExample], thoughts: Artifact | None) -> 
 def _questions(work: Workspace, shots: list[Shot]) -> Iterator[ChatRequest]:
     frames = _frames(work, work.test_dataset)
     for example in work.test_examples:
-        yield ChatRequest(id=example.id, messages=baseline_messages(example, frames.frames_of(example), shots, work.plan))
+        yield ChatRequest(id=example.id, messages=few_shot_messages(example, frames.frames_of(example), shots, work.plan))
 
 
 def _shots(work: Workspace, drawn: Sequence[SupportExample], thoughts: Sequence[str]) -> list[Shot]:

@@ -29,7 +29,7 @@ from fires_exp.pipeline.chat_models import Backbone
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
-from fires_exp.prompts.templates import told
+from fires_exp.prompts.templates import history_parts
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.artifacts import Artifact, write_atomically
@@ -137,7 +137,7 @@ def _fitted(
     hint: Hint, part: SupportExample, frames: Sequence[Sequence[Image.Image]], processor: ImageChatProcessor, max_tokens: int
 ) -> tuple[ChatMessage, ...]:
     def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
-        parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
+        parts = (*history_parts(part.history[dropped:], frames[dropped:]), hint.question)
         messages = (ChatMessage(role="user", parts=parts),)
         return messages, len(encode_chat(processor, part, messages).prompt_ids)
 

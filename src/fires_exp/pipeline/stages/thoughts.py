@@ -26,15 +26,15 @@ from fires_exp.pipeline.chat_models import Backbone, dry_run, service
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import encode_chat
-from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.prompts.teacher import prompt_hash, retry_message, teacher_messages
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatBackend, ChatMessage
 from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import BankedThought, write_bank
-from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher, synthesize
-from fires_exp.thinking.teacher_answer import LeakLimits, read_thought
+from fires_exp.thinking.synthesis import SetAside, Teacher, thoughts_by_model, thoughts_by_rules
+from fires_exp.thinking.teacher_answer import LeakLimits, parse_teacher_answer
 
 BANK = "thoughts.jsonl"
 SET_ASIDE = "set_aside.jsonl"
@@ -74,7 +74,7 @@ def thoughts_for(work: Workspace, examples: Sequence[SupportExample]) -> Artifac
 def dry_run_thoughts(work: Workspace) -> str:
     """What making the bank would ask of the teacher's service, in words."""
     examples = _examples(work)
-    return dry_run(work, work.config.teacher, lambda backend: list(ask_teacher(_teacher(work), backend, examples)))
+    return dry_run(work, work.config.teacher, lambda backend: list(thoughts_by_model(_teacher(work), backend, examples)))
 
 
 def _examples(work: Workspace) -> tuple[SupportExample, ...]:
@@ -110,11 +110,11 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
 
 def _found(work: Workspace, examples: Sequence[SupportExample]) -> Iterator[BankedThought | SetAside]:
     if work.config.teacher.name == "annotations":
-        yield from synthesize(examples, work.plan)
+        yield from thoughts_by_rules(examples, work.plan)
         return
     bar = tqdm(total=len(examples), desc="thinking", unit="instance", disable=not work.config.trainer.progress)
     with bar:
-        for one in ask_teacher(_teacher(work), _backend(work, examples), examples):
+        for one in thoughts_by_model(_teacher(work), _backend(work, examples), examples):
             bar.update()
             yield one
 
@@ -145,9 +145,9 @@ def _teacher(work: Workspace) -> Teacher:
         name=config.name,
         plan=work.plan,
         prompt_hash=prompt_hash(work.plan),
-        first=first if config.name == "openai" else _fitted(work, frames),
-        read=lambda text, example: read_thought(text, work.plan, example, leaks),
-        once_more=once_more,
+        messages=first if config.name == "openai" else _fitted(work, frames),
+        parse=lambda text, example: parse_teacher_answer(text, work.plan, example, leaks),
+        retry_message=retry_message,
         attempts=config.attempts,
     )
 

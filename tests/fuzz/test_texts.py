@@ -12,7 +12,7 @@ from fires_exp.services.responses import split_reasoning
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.leakage import leaked_words
 from fires_exp.thinking.tags import TAGS, parse_completion, render_completion
-from fires_exp.thinking.teacher_answer import AnswerError, LeakLimits, read_thought
+from fires_exp.thinking.teacher_answer import InvalidThoughtError, LeakLimits, parse_teacher_answer
 from fires_exp.thinking.thought import Thought, parse_thought
 
 PLANS = (
@@ -79,8 +79,8 @@ def test_the_text_of_a_thought_is_parsed_back(aspects, prose):
 @given(wild, wild, thinking_plans)
 def test_any_teacher_answer_gives_a_thought_or_an_error_in_one_sentence(text, response, plan):
     try:
-        thought = read_thought(text, plan, make_example(response=response), LEAKS)
-    except AnswerError as error:
+        thought = parse_teacher_answer(text, plan, make_example(response=response), LEAKS)
+    except InvalidThoughtError as error:
         assert str(error).endswith((".", "?"))
         assert "\n" not in str(error)
     else:
@@ -94,7 +94,7 @@ def test_any_teacher_answer_gives_a_thought_or_an_error_in_one_sentence(text, re
 def test_a_teacher_answer_in_the_requested_form_is_its_thought(words):
     aspects = dict(zip(Aspect, words, strict=True))
     assume(not any(text.lower().strip(" .") in ("not helpful", "unknown", "none") for text in words))
-    assert read_thought(Thought(aspects=aspects).text, PLANS[1], make_example(response="Yes."), LEAKS).aspects == aspects
+    assert parse_teacher_answer(Thought(aspects=aspects).text, PLANS[1], make_example(response="Yes."), LEAKS).aspects == aspects
 
 
 @given(wild, wild, wild)

@@ -27,7 +27,7 @@ from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.fit import ADAPTER, FACTS, fit, fresh_adapter, take_steps, training_plan
 from fires_exp.training.seq2seq import Seq2SeqModule, TextPair
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 MODEL = "model"
 
@@ -96,7 +96,7 @@ class BackboneBaseline(BaselineModel):
         plan = training_plan(config, len(examples), seed)
         fit(
             SftModule(policy, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=self.work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(examples[index]), prefetch=self.work.config.trainer.load_ahead),
             folder,
             self.work.config,
             **self._steps(),
@@ -176,13 +176,13 @@ class Seq2SeqBaseline(BaselineModel):
         plan = training_plan(config, len(examples), seed)
         take_steps(
             Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, pair)),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=self.work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: pair(examples[index]), prefetch=self.work.config.trainer.load_ahead),
             folder,
             self.work.config,
             **self._steps(),
         )
         collectives.check_same("the weights that sft trained", parameters_hash(seq2seq, trainable=True)[:12])
-        if not collectives.is_first():
+        if not collectives.is_main():
             return
         seq2seq.save(folder / MODEL)
         trained = sum(parameter.numel() for parameter in seq2seq.parameters() if parameter.requires_grad)
@@ -199,5 +199,5 @@ class Seq2SeqBaseline(BaselineModel):
         return write
 
 
-def _whole_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> WholePass[Item] | None:
-    return WholePass(len(examples), lambda index: item(examples[index])) if examples else None
+def _whole_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> FullPassLoader[Item] | None:
+    return FullPassLoader(len(examples), lambda index: item(examples[index])) if examples else None

@@ -30,7 +30,7 @@ def reference_judge(work: Workspace, folder: Path) -> ResponseJudge | None:
     config = work.config.reward
     if config.judge_weight == 0:
         return None
-    if not collectives.is_first():
+    if not collectives.is_main():
         return JudgeOfRanks(None)
     ask = service(work, config.judge, Tally(folder / ASKED))
     return JudgeOfRanks(ReferenceJudge(judge=PairwiseJudge(ask=ask, attempts=config.judge.attempts)))
@@ -57,8 +57,8 @@ class JudgeOfRanks:
         self._judge = judge
 
     def scores(self, answers: Sequence[tuple[SupportExample, str]]) -> list[float]:
-        pieces = collectives.gather(list(answers))
+        pieces = collectives.all_gather(list(answers))
         everything = [answer for piece in pieces for answer in piece]
-        scores = collectives.from_first(self._judge.scores(everything) if self._judge else [])
+        scores = collectives.broadcast(self._judge.scores(everything) if self._judge else [])
         before = sum(len(piece) for piece in pieces[: collectives.rank()])
         return scores[before : before + len(answers)]

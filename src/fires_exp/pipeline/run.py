@@ -50,7 +50,7 @@ from fires_exp.report.tables import evaluation_text, shares_table
 from fires_exp.storage.artifacts import Artifact, write_atomically
 from fires_exp.thinking.bank import read_bank
 from fires_exp.training.fit import COMPLETIONS, FACTS, METRICS
-from fires_exp.training.loggers.scores import show_scores
+from fires_exp.training.loggers.scores import log_scores
 
 log = logging.getLogger("fires_exp.pipeline")
 
@@ -62,7 +62,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
     is the first one's."""
     with exhaustion_told(config, ""):
         work = Workspace(config, run_folder)
-        if not collectives.is_first():
+        if not collectives.is_main():
             _run(work, run_folder)
             return
         _clear(run_folder)
@@ -114,7 +114,7 @@ def _tell_what_it_takes(work: Workspace, record: RunRecord) -> None:
     sends = config.baseline.sends and config.teacher.sends and config.reward.judge.sends
     if {"score", "export", "chat"} & set(config.recipe.stages) or not sends or config.trained_baseline.name != "none":
         return
-    with collectives.alone():
+    with collectives.single_process():
         outlook = look_ahead(work)
     if outlook.stages:
         record.note("ahead", outlook.as_json())
@@ -129,7 +129,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
     if {"export", "chat"} & set(stages):
         use_model(work.config, run_folder)
         return
-    first = collectives.is_first()
+    first = collectives.is_main()
     if first and "score" not in stages:
         _write_bad_rows(work, run_folder)
         if "inspect" in stages:
@@ -140,7 +140,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
     )
     if "score" in stages or rehearsed:
         if first:
-            with collectives.alone():
+            with collectives.single_process():
                 print(_told_without_policies(work, run_folder))
         return
     thoughts = sft = grpo = scorer = None
@@ -178,7 +178,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
             table = evaluate(work, predictions, scorer.scorer if scorer else None)
             keep_instance_scores(run_folder, predictions, table)
             _write_table(work, run_folder, table, thoughts, scorer)
-            show_scores(work.config, run_folder, table)
+            log_scores(work.config, run_folder, table)
             print(evaluation_text(table.as_json()))
 
 
@@ -191,7 +191,7 @@ def _told_without_policies(work: Workspace, run_folder: Path) -> str:
     return rehearse_judge(work) if work.config.teacher.sends else rehearse_thoughts(work)
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _keep_thoughts(work: Workspace, run_folder: Path, thoughts: Artifact) -> None:
     """The bank, what has no thought, and Figure 3 of it; a run that does no more prints the figure's numbers."""
     shutil.copyfile(thoughts.folder / BANK, run_folder / BANK)
@@ -213,7 +213,7 @@ def _predict(work: Workspace, run_folder: Path, policy: str, adapters: Sequence[
         predictions = predict_trained_baseline(work, *adapters)
     else:
         predictions = make_predictions(work, adapters)
-    if collectives.is_first():
+    if collectives.is_main():
         (run_folder / "predictions").mkdir(exist_ok=True)
         shutil.copyfile(predictions.folder / PREDICTIONS, run_folder / "predictions" / f"{policy}.jsonl")
     return predictions
@@ -244,7 +244,7 @@ def _write_table(
     write_atomically(run_folder / "metrics.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _show_training(run_folder: Path, sft: Artifact | None, grpo: Path | None) -> None:
     """The stages' metrics.jsonl one after the other, each line with its stage, and GRPO's samples; of reused stages too."""
     folders = {"sft": sft.folder if sft else None, "grpo": grpo}
@@ -256,13 +256,13 @@ def _show_training(run_folder: Path, sft: Artifact | None, grpo: Path | None) ->
         shutil.copyfile(grpo / COMPLETIONS, run_folder / COMPLETIONS)
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _say_trained(sft: Artifact) -> None:
     facts = json.loads((sft.folder / FACTS).read_text())
     log.info("sft trained %s parameters in %d steps", f"{facts['trainable_parameters']:,}", facts["steps"])
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _say_canary(sft: Artifact, run_folder: Path) -> None:
     shutil.copyfile(sft.folder / CANARY, run_folder / CANARY)
     canary = json.loads((sft.folder / CANARY).read_text())

@@ -53,18 +53,18 @@ def make(
     text, key = _text_and_key(depends_on)
     collectives.check_same(f"what {stage} depends on", key)
     folder = artifacts / stage / key
-    if not collectives.is_first():
-        if collectives.from_first(False):
+    if not collectives.is_main():
+        if collectives.broadcast(False):
             build(folder)
-        return collectives.from_first(cast(Artifact, None))
+        return collectives.broadcast(cast(Artifact, None))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(artifacts / stage / f"{key}.lock")
     if lock_is_taken(lock):
         log.info("%s %s is being made by another run; waiting for it", stage, key)
     with lock:
         ready = (folder / DONE).is_file()
-        collectives.from_first(together and not ready)
-        return collectives.from_first(reuse(folder) if ready else _build(folder, text, build, together=together))
+        collectives.broadcast(together and not ready)
+        return collectives.broadcast(reuse(folder) if ready else _build(folder, text, build, together=together))
 
 
 def look(artifacts: Path, stage: str, depends_on: Mapping[str, Any]) -> Artifact:
@@ -91,7 +91,7 @@ def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, toge
     log.info("%s: making %s", stage, folder)
     write_atomically(folder / "depends_on.json", depends_on + "\n")
     started = time.perf_counter()
-    with nullcontext() if together else collectives.alone():
+    with nullcontext() if together else collectives.single_process():
         build(folder)
     seconds = time.perf_counter() - started
     files = {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -133,7 +133,7 @@ def fit(
             f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
         )
     module.policy.to(device)  # Lightning leaves it on the CPU
-    if not collectives.is_first():
+    if not collectives.is_main():
         return
     save_adapter(module.policy, folder / ADAPTER)
     facts = {
@@ -158,23 +158,23 @@ def take_steps(
 ) -> None:
     """The loader's steps, to the last or until the module stops early, going on from the folder's last checkpoint if there is
     one; the checkpoint stays there."""
-    checkpoint = collectives.from_first(newest_checkpoint(folder) if collectives.is_first() else None)
+    checkpoint = collectives.broadcast(newest_checkpoint(folder) if collectives.is_main() else None)
     steps_done = checkpoint_steps(checkpoint)
     if steps_done:
         log.info("%s: going on after step %d of %d", stage, steps_done, len(loader))
-    loggers = _open_loggers(config, folder, run_folder, stage, steps_done) if collectives.is_first() else []
+    loggers = _open_loggers(config, folder, run_folder, stage, steps_done) if collectives.is_main() else []
     keeper = CheckpointAndStop(
         folder, stage=stage, every_steps=checkpoint_every_steps, keep=config.trainer.keep_checkpoints, total_steps=len(loader)
     )
     callbacks: list[Callback] = [keeper]
     if config.trainer.progress:
         callbacks.append(StageBar(stage))
-    together = collectives.count() > 1
+    together = collectives.world_size() > 1
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices if together else 1,
         num_nodes=config.trainer.num_nodes if together else 1,
-        strategy=strategy_for(config.trainer.strategy, together=together),
+        strategy=strategy_for(config.trainer.strategy, distributed=together),
         deterministic="warn" if config.trainer.deterministic else False,
         max_epochs=1,
         logger=loggers or False,
@@ -195,7 +195,7 @@ def take_steps(
     finally:
         for logger in loggers:
             logger.finalize("success")
-    collectives.meet()  # so that all read the same metrics.jsonl
+    collectives.barrier()  # so that all read the same metrics.jsonl
     if not module.stopped_early and module.steps_done != len(loader):
         raise KeyboardInterrupt
 

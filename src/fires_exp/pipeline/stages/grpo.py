@@ -12,10 +12,10 @@ from fires_exp.config.schema import HealthConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import CollapseError
+from fires_exp.grpo.batch import RolloutBatch
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.collapse import first_collapse
-from fires_exp.grpo.rewards import Reward, RewardBreakdown
-from fires_exp.grpo.rollouts import RolloutGroup
+from fires_exp.grpo.rewards import Reward
 from fires_exp.pipeline.judge import judge_identity, reference_judge
 from fires_exp.pipeline.stages.epitome import NamedScorer
 from fires_exp.pipeline.workspace import Workspace
@@ -60,12 +60,12 @@ def make_grpo(work: Workspace, sft: Artifact | None, scorer: NamedScorer | None)
         fresh_adapter(policy, config, work.config.seed)
         encode = work.encode(policy.processor, work.dataset, examples)
         plan = training_plan(config, len(examples), work.config.seed)
-        if collectives.is_first():
+        if collectives.is_main():
             keep_steps(folder / COMPLETIONS, checkpointed_steps(folder))
 
-        @collectives.first_only
-        def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
-            rows = completion_rows(step, groups, rewards)
+        @collectives.main_rank_only
+        def log_completions(step: int, batch: RolloutBatch) -> None:
+            rows = completion_rows(step, batch)
             _append_rows(folder / COMPLETIONS, rows)
             show_samples(module.loggers, work.config.logger, rows, step)
 
@@ -82,11 +82,11 @@ def make_grpo(work: Workspace, sft: Artifact | None, scorer: NamedScorer | None)
             work.plan,
             total_updates=len(plan) * config.updates_per_rollout,
             seed=work.config.seed,
-            show_completions=show,
+            log_completions=log_completions,
         )
         fit(
             module,
-            StepLoader(plan, lambda index: encode(examples[index]), ahead=work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: encode(examples[index]), prefetch=work.config.trainer.load_ahead),
             folder,
             work.config,
             stage="grpo",
@@ -122,9 +122,7 @@ def check_health(folder: Path, config: HealthConfig) -> None:
     )
 
 
-def completion_rows(
-    step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]
-) -> list[dict[str, Any]]:
+def completion_rows(step: int, batch: RolloutBatch) -> list[dict[str, Any]]:
     """A step's completions with their rewards by part, one row each."""
     return [
         {
@@ -140,7 +138,7 @@ def completion_rows(
             "response": rollout.parsed.response,
             "reference_response": group.example.reference_response,
         }
-        for group, group_rewards in zip(groups, rewards, strict=True)
+        for group, group_rewards in zip(batch.groups, batch.rewards, strict=True)
         for place, (rollout, breakdown) in enumerate(zip(group.rollouts, group_rewards, strict=True))
     ]
 

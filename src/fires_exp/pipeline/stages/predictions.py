@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fires_exp.data.chunking import chunks
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import StoppedError
@@ -21,7 +22,6 @@ from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 from fires_exp.training import preemption
 from fires_exp.training.fit import ADAPTER
-from fires_exp.training.stepped_module import chunks
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -57,23 +57,23 @@ def make_predictions(work: Workspace, adapters: Sequence[Artifact]) -> Artifact:
 def answer_all(work: Workspace, folder: Path, answer: Callable[[Sequence[SupportExample]], list[dict[str, Any]]]) -> None:
     """The rows that `answer` gives to each batch of test instances, written as they come; whole batches are not asked again."""
     path, size, examples = folder / PREDICTIONS, work.config.predict.batch_size, work.test_examples
-    done = collectives.from_first(_keep_whole_batches(path, size) if collectives.is_first() else 0)
+    done = collectives.broadcast(_keep_whole_batches(path, size) if collectives.is_main() else 0)
     bar = tqdm(total=len(examples), initial=done, desc="answering", unit="instance", disable=not work.config.trainer.progress)
     longest_seconds = 0.0
     with bar, preemption.deferred():
         # a round is a batch a rank: the batches are those of one process, so the answers are too
-        for batches in chunks(chunks(examples[done:], size), collectives.count()):
+        for batches in chunks(chunks(examples[done:], size), collectives.world_size()):
             began = time.monotonic()
-            rows = collectives.joined(answer(batches[collectives.rank()]) if collectives.rank() < len(batches) else [])
+            rows = collectives.gather_items(answer(batches[collectives.rank()]) if collectives.rank() < len(batches) else [])
             _append(path, rows)
             bar.update(len(rows))
             done += len(rows)
             longest_seconds = max(longest_seconds, time.monotonic() - began)
-            if done < len(examples) and (reason := preemption.reason(longest_seconds)):
+            if done < len(examples) and (reason := preemption.stop_reason(longest_seconds)):
                 raise StoppedError(f"predictions stopped after {done} of {len(examples)} instances by {reason}")
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -23,7 +23,7 @@ from fires_exp.thinking.bank import BankedThought, read_bank
 from fires_exp.thinking.tags import render_completion
 from fires_exp.training.fit import fit, fresh_adapter, training_plan
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 CANARY = "picture_canary.json"
 
@@ -68,18 +68,18 @@ def make_sft(work: Workspace, thoughts: Artifact | None) -> Artifact:
             config,
             total_updates=len(plan),
             seed=work.config.seed,
-            validation=WholePass(len(checked), lambda index: item(checked[index])) if checked else None,
+            validation=FullPassLoader(len(checked), lambda index: item(checked[index])) if checked else None,
         )
         fit(
             module,
-            StepLoader(plan, lambda index: item(learned[index]), ahead=work.config.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(learned[index]), prefetch=work.config.trainer.load_ahead),
             folder,
             work.config,
             stage="sft",
             run_folder=work.run_folder,
             checkpoint_every_steps=config.checkpoint_every_steps,
         )
-        if collectives.is_first():
+        if collectives.is_main():
             canary = picture_canary(policy, learned, encode, completion)
             write_atomically(folder / CANARY, json.dumps(canary) + "\n")
 

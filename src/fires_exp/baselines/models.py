@@ -104,17 +104,10 @@ class BackboneBaseline(BaselineModel):
             prompt = self._prompt(policy, example, hints)
             return SftItem(prompt=prompt, completion_ids=completion_ids(self.baseline.target_text(example)))
 
-<<<<<<< HEAD
         plan = training_plan(self.sft, len(examples), self.seed)
         loop.fit(
             SftModule(policy, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=loop.trainer.prefetch_steps),
-=======
-        plan = training_plan(config, len(examples), seed)
-        fit(
-            SftModule(policy, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), prefetch=self.work.config.trainer.load_ahead),
->>>>>>> w-grpo
+            StepLoader(plan, lambda index: item(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
@@ -188,30 +181,18 @@ class Seq2SeqBaseline(BaselineModel):
             target_ids = model.target_ids(self.baseline.target_text(example))
             return TextPair(example_id=example.id, source=source, target_ids=target_ids)
 
-<<<<<<< HEAD
         plan = training_plan(self.sft, len(examples), self.seed)
         loop.take_steps(
             Seq2SeqModule(
                 model, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, pair)
             ),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=loop.trainer.prefetch_steps),
-=======
-        plan = training_plan(config, len(examples), seed)
-        take_steps(
-            Seq2SeqModule(seq2seq, config, total_updates=len(plan), seed=seed, validation=_whole_pass(validation, pair)),
-            StepLoader(plan, lambda index: pair(examples[index]), prefetch=self.work.config.trainer.load_ahead),
->>>>>>> w-grpo
+            StepLoader(plan, lambda index: pair(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
         )
-<<<<<<< HEAD
         collectives.check_same(f"the weights that {STAGE} trained", parameters_hash(model, trainable=True)[:12])
-        if not collectives.is_first():
-=======
-        collectives.check_same("the weights that sft trained", parameters_hash(seq2seq, trainable=True)[:12])
         if not collectives.is_main():
->>>>>>> w-grpo
             return
         model.save(folder / MODEL)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -229,10 +210,5 @@ class Seq2SeqBaseline(BaselineModel):
         return write
 
 
-<<<<<<< HEAD
-def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> WholePass[Item] | None:
-    return WholePass(len(examples), lambda index: item(examples[index])) if examples else None
-=======
-def _whole_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> FullPassLoader[Item] | None:
+def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> FullPassLoader[Item] | None:
     return FullPassLoader(len(examples), lambda index: item(examples[index])) if examples else None
->>>>>>> w-grpo

@@ -16,7 +16,7 @@ from fires_exp.errors import DataError
 class ReadRequest:
     """The keys of `dataset` that a reader needs, the collector of its bad rows, and the folder of the cache, if there is one.
 
-    >>> ReadRequest(dataset="jsonl", root=".", video_pattern="", problems=RowProblems("error"), cache=None).folder()
+    >>> ReadRequest(dataset="jsonl", root=".", video_pattern="", problems=RowProblems(BadRowPolicy.error), cache=None).folder()
     PosixPath('.')
     """
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.errors import DataError
-
-BadRowPolicy = Literal["error", "skip"]
 
 _QUOTED_CHARACTERS = 40
 

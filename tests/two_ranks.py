@@ -19,7 +19,7 @@ from fires_exp.distributed import collectives
 from fires_exp.errors import RankError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.pipeline.judge import JudgeOfRanks
+from fires_exp.pipeline.judge import SharedJudge
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.aspects import ThinkingPlan
@@ -192,7 +192,7 @@ def check_judge():
 
     shares = [[("a", "longer")], [("b", "x"), ("c", "longest")]]
     own = [(make_example(name), response) for name, response in shares[collectives.rank()]]
-    scores = JudgeOfRanks(LengthJudge() if collectives.is_main() else None).scores(own)
+    scores = SharedJudge(LengthJudge() if collectives.is_main() else None).scores(own)
     assert scores == [[1.0], [0.0, 1.0]][collectives.rank()]
     assert asked == ([*shares[0], *shares[1]] if collectives.is_main() else [])
 

@@ -1,8 +1,8 @@
 """Does memory stay constant over a long run? Resident memory over many steps of SFT and of GRPO on the tiny backbone.
 
 Each stage is a run in a child process (`python -m fires_exp`) with checkpoints, logs and completions on disk. Its memory is
-sampled a few times per second together with the number of logged steps. The first fifth is a warm-up; a line is fitted to the rest. Its
-slope, in bytes per step and in megabytes per ten thousand steps, with its standard error, shows whether there is a leak.
+sampled a few times per second together with the number of logged steps. The first fifth is a warm-up; a line is fitted to the
+rest. Its slope in bytes per step and in megabytes per ten thousand steps, with its standard error, shows whether there is a leak.
 
     python benchmarks/soak.py [--minutes 5] [--out docs]      writes soak.json and soak.svg
 """
@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import psutil
 
-from fires_exp.report.plots import Line, curves
+from fires_exp.report.plots import Curve, curves_over_steps
 
 SAMPLED_EVERY_SECONDS = 0.25
 WARM_UP = 0.2
@@ -101,9 +101,9 @@ def main() -> None:
         thin = max(1, len(samples["steps"]) // 300)
         megabytes = [round(size / 1e6, 1) for size in samples["bytes"][::thin]]
         results[stage] |= {"curve": {"steps": samples["steps"][::thin], "megabytes": megabytes}}
-        lines.append(Line(name=stage, steps=samples["steps"][::thin], values=megabytes))
+        lines.append(Curve(name=stage, steps=samples["steps"][::thin], values=megabytes))
     (arguments.out / "soak.json").write_text(json.dumps(results) + "\n")
-    (arguments.out / "soak.svg").write_text(curves("Resident memory (MB) over steps", lines, ident="soak") + "\n")
+    (arguments.out / "soak.svg").write_text(curves_over_steps("Resident memory (MB) over steps", lines, ident="soak") + "\n")
 
 
 if __name__ == "__main__":

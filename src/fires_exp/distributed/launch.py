@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fires_exp.config.schema import TrainerConfig
+from fires_exp.config.training import TrainerConfig
 from fires_exp.errors import ConfigError
 
 # exit status of a rank that ends because another rank is lost: the other rank reports the reason

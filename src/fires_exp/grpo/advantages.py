@@ -5,12 +5,10 @@ Departures from the paper: it does not define the std, so `std` is an option; an
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-AdvantageStd = Literal["population", "sample", "none"]
+from fires_exp.config.training import AdvantageStd
 
 # rewards that differ by at most this share of the largest one count as equal: such differences are rounding errors of their sums
 TIE_TOLERANCE = 1e-9

@@ -10,13 +10,11 @@ clipped ratio per token. Both have the same gradient where each rollout is used 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Aggregation = Literal["sequence_mean", "token_mean", "constant"]
-RatioLevel = Literal["token", "sequence"]
+from fires_exp.config.training import Aggregation, RatioLevel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, SamplingConfig
+from fires_exp.config.model import SamplingConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.advantages import group_advantages
@@ -66,8 +67,8 @@ class GrpoModule(AdapterModule):
         self.health = HealthMonitor(health)
         self.loss_settings = LossSettings(
             beta=config.beta,
-            ratio_level=config.ratio_level,  # type: ignore[arg-type]
-            aggregation=config.aggregation,  # type: ignore[arg-type]
+            ratio_level=config.ratio_level,
+            aggregation=config.aggregation,
             clip_epsilon_low=config.clip_epsilon_low,
             clip_epsilon_high=config.clip_epsilon_high,
             max_new_tokens=sampling.max_new_tokens,
@@ -79,7 +80,7 @@ class GrpoModule(AdapterModule):
         own_groups = self._collect(prompts)
         sampled = time.perf_counter()
         batch = self._score(own_groups)
-        advantages_B = group_advantages(batch.total_rewards, self.config.advantage_std).flatten()  # type: ignore[arg-type]
+        advantages_B = group_advantages(batch.total_rewards, self.config.advantage_std).flatten()
         metrics = self._observe(batch)
         metrics |= self._update(batch, advantages_B.to(self.device))
         metrics |= _speed(metrics, started, sampled, time.perf_counter())
@@ -90,7 +91,7 @@ class GrpoModule(AdapterModule):
         """Sample G completions for each prompt of this rank."""
         return collect_rollouts(
             self.policy,
-            [self.policy.look(prompt) for prompt in prompts],
+            [self.policy.encode_images(prompt) for prompt in prompts],
             self.sampling,
             self.plan,
             num_generations=self.config.num_generations,

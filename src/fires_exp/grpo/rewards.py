@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fires_exp.config.schema import RewardConfig
+from fires_exp.config.scoring import RewardConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
 from fires_exp.grpo.rollouts import RolloutGroup

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.policy.completion import Completion
 from fires_exp.policy.policy import Policy

@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import Callback
 
 from fires_exp.distributed import collectives
 from fires_exp.errors import StoppedError
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 from fires_exp.training import preemption
 from fires_exp.training.stepped_module import SteppedModule
 

@@ -20,8 +20,8 @@ import wandb
 from pytorch_lightning.loggers import Logger
 from wandb.sdk.lib.runid import generate_id
 
-from fires_exp.config.schema import Config
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.config.root import Config
+from fires_exp.storage.files import write_atomically
 from fires_exp.training.loggers.panels import stage_type
 from fires_exp.training.loggers.wandb_sync import SyncProcess
 

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fires_exp.config.model import PlanKind
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytorch_lightning as pl
@@ -28,7 +30,7 @@ from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import read_dataset
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.rewards import Answer, RewardBreakdown
@@ -39,7 +41,7 @@ from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion
 from fires_exp.training.step_loader import StepLoader, step_plan
 
-PLAN = ThinkingPlan(kind="none", aspects=())
+PLAN = ThinkingPlan(kind=PlanKind.none, aspects=())
 
 
 class VowelReward:

@@ -91,7 +91,7 @@ def train(stage, cache, overrides):
     """Three steps: what each optimizer step was given, what was logged and sampled, the adapter."""
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
-        config = load_config(compose("config", overrides=["backbone=tiny", "sft=smoke", "grpo=smoke", *overrides]))
+        config = load_config(compose("config", overrides=["scale=smoke", *overrides]))
     settings = getattr(config, stage)
     policy = build_policy(config.backbone, cache, torch.device("cpu"))
     fresh_adapter(policy, settings, seed=0)

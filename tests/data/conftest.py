@@ -13,7 +13,7 @@ import pytest
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import DatasetConfig, FramesConfig, LimitConfig
+from fires_exp.config.data import DatasetConfig, FramesConfig, LimitConfig
 
 SECONDS = 10
 FRAMES_PER_SECOND = 10

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fires_exp.config.schema import DatasetConfig
+from fires_exp.config.data import DatasetConfig
 from fires_exp.data import dataset_cache
 from fires_exp.data.dataset import Dataset, content_hash, read_dataset
 from fires_exp.data.readers import jsonl as jsonl_reader

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.readers.jsonl import read_jsonl
 from fires_exp.data.readers.mesc import read_mesc
 from fires_exp.data.readers.row_errors import RowProblems

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fires_exp.config.schema import DatasetConfig
+from fires_exp.config.data import DatasetConfig
 from fires_exp.data.dataset import read_dataset
 from fires_exp.data.summary import describe_dataset
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from fires_exp.config.schema import TrainerConfig
+from fires_exp.config.training import TrainerConfig
 from fires_exp.distributed.launch import STARTER, rank_environment
 from fires_exp.errors import ConfigError
 
@@ -18,9 +18,9 @@ TRAINER = TrainerConfig(
     devices=4,
     num_nodes=2,
     time_limit=None,
-    load_ahead=1,
+    prefetch_steps=1,
     keep_checkpoints=2,
-    refuse_too_big=True,
+    enforce_resource_estimate=True,
     deterministic=True,
     progress=False,
 )

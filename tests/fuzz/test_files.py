@@ -20,8 +20,8 @@ from fires_exp.human_eval.systems import read_system
 from fires_exp.scores.rouge import rouge_l_f1
 from fires_exp.services.client import retry_after
 from fires_exp.services.dry_run import read_batch_results
-from fires_exp.services.messages import Answer, Refusal, Usage
-from fires_exp.services.response_cache import Ledger
+from fires_exp.services.messages import ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache
 from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
 from fires_exp.storage.files import complete_lines
 from fires_exp.thinking.aspects import Aspect
@@ -198,8 +198,8 @@ def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(bod
     assert min(answer.usage.prompt_tokens, answer.usage.completion_tokens) >= 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answers.jsonl"
-        Ledger(path).add("k", "q", answer)
-        assert Ledger(path).find("k") == answer
+        ResponseCache(path).add("k", "q", answer)
+        assert ResponseCache(path).find("k") == answer
 
 
 LEDGER = {
@@ -210,10 +210,10 @@ LEDGER = {
 
 @given(file_of(LEDGER), st.booleans())
 def test_a_ledger(content, ended):
-    ledger = read(Ledger, content + b"\n" * ended)
+    ledger = read(ResponseCache, content + b"\n" * ended)
     answer = ledger.find("k") if ledger else None
     if answer is not None:
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, ChatResponse)
         assert isinstance(answer.text, str)
         assert answer.usage.prompt_tokens + answer.usage.completion_tokens >= 0
 
@@ -221,7 +221,7 @@ def test_a_ledger(content, ended):
 @given(file_of({"custom_id": "k", "response": {"status_code": 200, "body": ANSWER}}))
 def test_results_of_a_batch_service(content):
     with tempfile.TemporaryDirectory() as folder:
-        read(lambda path: read_batch_results(path, Ledger(Path(folder) / "answers.jsonl")), content)
+        read(lambda path: read_batch_results(path, ResponseCache(Path(folder) / "answers.jsonl")), content)
 
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(["inf", "nan", "-1", "Mon, 01 Jan 2024 00:00:00 +99999999999", "1e400"])))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.frame_selection import allocate_frames, key_frame_indices, thin_evenly, uniform_indices
 from fires_exp.data.video.frames import FrameReader

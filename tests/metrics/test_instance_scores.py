@@ -6,7 +6,7 @@ import pytest
 from fires_exp.errors import ScoreError
 from fires_exp.metrics.bootstrap import Mean, draw_resamples
 from fires_exp.metrics.instance_scores import instance_scores_text, read_instance_scores
-from fires_exp.metrics.measures import Answer, bleu, distinct_3, form, rouge
+from fires_exp.metrics.measures import ScoredResponse, bleu, distinct_3, form, rouge
 from fires_exp.metrics.rows import Measure
 
 THOUGHT = "Emotion: sad\nResponse Strategy: I ask."
@@ -15,7 +15,7 @@ THOUGHT = "Emotion: sad\nResponse Strategy: I ask."
 def measures():
     said = ["I hear you, go on", "That is hard", "What happened then, and why?", ""]
     answers = [
-        Answer(response=text, reference="I hear you", context="c", thought=THOUGHT, well_formed=place != 2)
+        ScoredResponse(response=text, reference="I hear you", context="c", thought=THOUGHT, well_formed=place != 2)
         for place, text in enumerate(said)
     ]
     return [measure for family in (bleu, rouge, distinct_3, form) for measure in family(answers)]

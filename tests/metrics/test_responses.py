@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, MetricsConfig, SimilarityConfig
 from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import ScoreError
 from fires_exp.metrics import responses as module
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics
 from fires_exp.scores.epitome.levels import SkillLevels
 from fires_exp.scores.wordnet import load_wordnet
@@ -37,7 +37,7 @@ class ByLength:
 
 
 def answer(response, reference="Yes, I see.", context="I am sad.", thought=None, well_formed=None):
-    return Answer(response=response, reference=reference, context=context, thought=thought, well_formed=well_formed)
+    return ScoredResponse(response=response, reference=reference, context=context, thought=thought, well_formed=well_formed)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from fires_exp.errors import BackboneError, TrainingError
-from fires_exp.policy.adapters import add_adapter, check_trainable, fold_adapter, parameters_hash, save_adapter
+from fires_exp.policy.adapters import add_adapter, check_trainable, merge_adapter, parameters_hash, save_adapter
 from fires_exp.policy.backbone import backbone_source, build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate
@@ -55,7 +55,7 @@ def test_a_folded_adapter_is_the_model_it_was(tiny, tiny_config, cache, lora, in
     expected = scored(tiny, inputs)
     save_adapter(tiny, tmp_path)
     folded = build_policy(tiny_config, cache, torch.device("cpu"))
-    fold_adapter(folded, tmp_path)
+    merge_adapter(folded, tmp_path)
     torch.testing.assert_close(scored(folded, inputs), expected, atol=1e-5, rtol=0)
     add_adapter(folded, lora, seed=0)
     with folded.as_reference():
@@ -110,4 +110,4 @@ def test_the_same_seed_gives_the_same_adapter(tiny, tiny_config, cache, lora):
 
 def test_a_folder_without_an_adapter_is_refused_in_one_line(tiny, tmp_path):
     with pytest.raises(BackboneError, match="not an adapter"):
-        fold_adapter(tiny, tmp_path)
+        merge_adapter(tiny, tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from fires_exp.policy.hf_decoding import roomy_cache
+from fires_exp.policy.hf_decoding import preallocated_cache
 
 
 def states(batch, tokens, seed):
@@ -13,7 +13,7 @@ def states(batch, tokens, seed):
 
 
 def both(room=3):
-    return roomy_cache(1, room), DynamicCache()
+    return preallocated_cache(1, room), DynamicCache()
 
 
 def assert_equal(ours, stock):
@@ -47,7 +47,7 @@ def test_several_tokens_at_once_and_more_than_there_is_room_for():
 
 
 def test_a_token_is_written_in_place():
-    cache = roomy_cache(1, 3)
+    cache = preallocated_cache(1, 3)
     cache.update(*states(1, 5, 0), 0)
     places = {cache.update(*states(1, 1, step), 0)[0].data_ptr() for step in range(3)}
     assert len(places) == 1

@@ -7,7 +7,7 @@ import torch
 from making import SAMPLING, face, make_example
 
 from fires_exp.policy.adapters import add_adapter
-from fires_exp.policy.frame_sensitivity import picture_effect, swap_frames
+from fires_exp.policy.frame_sensitivity import frame_effect, swap_frames
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.collate import collate
@@ -75,8 +75,8 @@ def test_what_sampling_saw_is_what_scoring_computes(tiny, prompts):
 def test_swapped_frames_change_log_probabilities(tiny, encoder, completions):
     first = encoder.encode(make_example("first"), [[face("red")]])
     second = encoder.encode(make_example("second"), [[face("blue")]])
-    assert picture_effect(tiny, first, swap_frames(first, second), completions[1]) > 1e-4
-    assert picture_effect(tiny, first, first, completions[1]) == 0.0
+    assert frame_effect(tiny, first, swap_frames(first, second), completions[1]) > 1e-4
+    assert frame_effect(tiny, first, first, completions[1]) == 0.0
 
 
 def test_frames_of_other_sizes_are_not_swapped(encoder):

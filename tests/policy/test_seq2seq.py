@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, BlenderbotSmallConfig, BlenderbotSmallForConditionalGeneration
 
-from fires_exp.config.schema import SamplingConfig, Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.seq2seq import build_seq2seq, check_seq2seq, load_seq2seq
 
@@ -25,11 +26,11 @@ def seq2seq(cache):
 
 def test_each_line_ends_with_the_end_token_and_the_beginning_is_cut_off(seq2seq):
     eos = seq2seq.tokenizer.eos_token_id
-    short = seq2seq.source(["Hello there.", "Hi."])
+    short = seq2seq.encoder_input(["Hello there.", "Hi."])
     assert short.ids.tolist().count(eos) == 2
     assert short.ids[-1] == eos
     assert not short.cut
-    long = seq2seq.source(["Hello there."] * 40 + ["Hi."])
+    long = seq2seq.encoder_input(["Hello there."] * 40 + ["Hi."])
     assert long.cut
     assert len(long.ids) == 40
     assert seq2seq.tokenizer.decode(long.ids).endswith("</s>Hi.</s>")
@@ -44,7 +45,7 @@ def test_a_mark_is_one_token_and_a_text_is_closed_unless_it_is_cut_off(seq2seq):
 
 def test_the_log_probability_of_a_batch_is_the_sum_of_its_pairs_whatever_the_padding(seq2seq):
     seq2seq.eval()
-    sources = [seq2seq.source(["One."]), seq2seq.source(["One.", "Two, and a good deal more."])]
+    sources = [seq2seq.encoder_input(["One."]), seq2seq.encoder_input(["One.", "Two, and a good deal more."])]
     targets = [seq2seq.target_ids("Yes, that is so."), seq2seq.target_ids("No.")]
     with torch.no_grad():
         alone = [float(seq2seq.logprob_sum([source], [target])) for source, target in zip(sources, targets, strict=True)]
@@ -59,14 +60,14 @@ def test_the_log_probability_of_a_batch_is_the_sum_of_its_pairs_whatever_the_pad
 
 def test_what_is_learned_is_written_marks_included_and_survives_saving(seq2seq, tmp_path):
     texts = ["[strategy] approval [response] Well done.", "[strategy] open question [response] What then?"]
-    sources = [seq2seq.source(["I did it."]), seq2seq.source(["It is over."])]
+    sources = [seq2seq.encoder_input(["I did it."]), seq2seq.encoder_input(["It is over."])]
     optimizer = torch.optim.AdamW(seq2seq.parameters(), lr=5e-3)
     seq2seq.eval()  # dropout would only take longer
     for _ in range(80):
         (-seq2seq.logprob_sum(sources, [seq2seq.target_ids(text) for text in texts])).backward()
         optimizer.step()
         optimizer.zero_grad()
-    written = seq2seq.write(sources, GREEDY, seed=0)
+    written = seq2seq.generate(sources, GREEDY, seed=0)
     assert [(text.replace(" ", ""), reason) for text, reason in written] == [(text.replace(" ", ""), "stop") for text in texts]
     seq2seq.save(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
@@ -77,13 +78,13 @@ def test_what_is_learned_is_written_marks_included_and_survives_saving(seq2seq, 
 
 def test_a_text_that_does_not_end_is_cut_off_and_says_so(seq2seq):
     limit = SamplingConfig(temperature=1.0, top_p=0.9, max_new_tokens=2, engine="transformers")
-    sources = [seq2seq.source(["I did it."])] * 3
+    sources = [seq2seq.encoder_input(["I did it."])] * 3
     torch.manual_seed(7)
-    written = seq2seq.write(sources, limit, seed=1)
+    written = seq2seq.generate(sources, limit, seed=1)
     after = torch.rand(1)
     assert {reason for _, reason in written} == {"length"}
-    assert written == seq2seq.write(sources, limit, seed=1)
-    assert written != seq2seq.write(sources, limit, seed=2)
+    assert written == seq2seq.generate(sources, limit, seed=1)
+    assert written != seq2seq.generate(sources, limit, seed=2)
     torch.manual_seed(7)
     assert torch.equal(after, torch.rand(1))  # the caller's stream is left where it was
 

@@ -9,12 +9,13 @@ import torch
 from making import SAMPLING, face, make_example
 from safetensors.torch import load_file
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.backbone import backbone_source, build_policy, choose_attention, choose_dtype
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.sampling import sample_completions
-from fires_exp.policy.smollm2_vl import embedded_backbone, tiny_backbone
+from fires_exp.policy.smollm2_vl import embedded_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 from fires_exp.prompts.collate import collate
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan

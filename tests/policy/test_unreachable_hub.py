@@ -9,7 +9,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import torch
-from fires_exp.config.schema import BackboneConfig, EncoderConfig
+from fires_exp.config.model import BackboneConfig
+from fires_exp.config.scoring import EncoderConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.backbone import build_policy
 from fires_exp.scores.encoder import load_encoder

@@ -93,7 +93,7 @@ def test_a_picture_is_one_placeholder_and_what_the_vision_tower_made_of_it(tiny,
     assert seen["prompt_token_ids"].count(image) == 2
     assert [id for id in seen["prompt_token_ids"] if id != image] == ids[ids != image].tolist()
     pictures = seen["multi_modal_data"]["image"]
-    torch.testing.assert_close(pictures["image_embeds"], tiny.look(prompts[0]).picture_states)
+    torch.testing.assert_close(pictures["image_embeds"], tiny.encode_images(prompts[0]).image_embeds)
     assert torch.equal(pictures["image_grid_thw"], prompts[0].image_grid_thw)
     assert plain == {"prompt_token_ids": prompts[1].prompt_ids.tolist()}
 

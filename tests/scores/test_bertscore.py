@@ -6,7 +6,7 @@ import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaConfig, RobertaModel, RobertaTokenizer
 
-from fires_exp.config.schema import EncoderConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, SimilarityConfig
 from fires_exp.errors import ScoreError
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.encoder import encoder_source

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from fires_exp.config.schema import EncoderConfig
+from fires_exp.config.scoring import EncoderConfig
 from fires_exp.errors import BackboneError
 from fires_exp.scores.encoder import load_encoder
 from fires_exp.scores.epitome import scorer as scorer_module

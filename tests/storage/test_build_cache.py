@@ -5,9 +5,10 @@ import hashlib
 import pytest
 import torch
 
-from fires_exp.config.schema import EncoderConfig, Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.scoring import EncoderConfig
 from fires_exp.policy.seq2seq import build_seq2seq
-from fires_exp.policy.smollm2_vl import tiny_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 from fires_exp.scores.encoder import encoder_source
 
 

@@ -6,7 +6,7 @@ import pytest
 from making import make_example
 
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
-from fires_exp.services.messages import NOTHING, Answer, ChatMessage, Refusal, Usage
+from fires_exp.services.messages import NO_USAGE, ChatMessage, ChatResponse, Refusal, Usage
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
@@ -191,7 +191,7 @@ def answering(script, finish_reason="stop"):
                 usage = Usage(prompt_tokens=10, completion_tokens=1)
                 yield (
                     question,
-                    Answer(
+                    ChatResponse(
                         text=text, reasoning="", finish_reason=finish_reason, model="m-1", usage=usage, seconds=0.5, created="now"
                     ),
                 )
@@ -212,7 +212,7 @@ def test_a_wrong_answer_is_asked_again_with_the_reason_in_the_chat():
 
 
 def test_what_never_will_do_is_set_aside_with_all_that_was_said():
-    script = {"a": ["Sure!", "", "Emotion: x"], "b": [GOOD], "c": [Refusal(reason="status 400: no", usage=NOTHING)]}
+    script = {"a": ["Sure!", "", "Emotion: x"], "b": [GOOD], "c": [Refusal(reason="status 400: no", usage=NO_USAGE)]}
     ask, chats = answering(script)
     found = list(ask_teacher(teacher(), ask, [make_example(name, response="Oh?") for name in "abc"]))
     assert [one.example_id for one in found] == ["b", "c", "a"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fires_exp.config.schema import OptimizerConfig
+from fires_exp.config.training import OptimizerConfig
 from fires_exp.errors import StoppedError
 from fires_exp.training import preemption
 from fires_exp.training.checkpoints import CheckpointAndStop, checkpointed_steps, clear_checkpoints, newest_checkpoint

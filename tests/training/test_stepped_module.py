@@ -8,12 +8,13 @@ import pytorch_lightning as pl
 import torch
 from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig, OptimizerConfig, SftConfig, StopConfig
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.health import Sign
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory
+from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate
@@ -187,7 +188,7 @@ def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, c
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     plain = gradients(tiny)
     tiny.zero_grad()
-    save_activation_memory(tiny)
+    enable_gradient_checkpointing(tiny)
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     for name, gradient in gradients(tiny).items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-6, rtol=1e-5)
@@ -260,7 +261,7 @@ def test_micro_batches_and_checkpointing_change_nothing(tiny_config, cache, prom
         config = replace(GRPO, micro_batch_size=size, beta=0.01, gradient_checkpointing=checkpointing)
         module = grpo_module(policy, VowelReward(), config)
         if checkpointing:
-            save_activation_memory(policy)
+            enable_gradient_checkpointing(policy)
         (row,) = fit(module, [prompts])
         norms.append(row["grpo/grad_norm"])
     assert norms == pytest.approx([norms[0]] * 4, rel=1e-4)

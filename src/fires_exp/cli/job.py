@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from fires_exp.config.load import load_yaml
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
 from fires_exp.distributed.launch import OTHER_RANK_LOST, check_deepspeed, follow_starter, rank_environment, start_ranks
 from fires_exp.errors import FiresError, RankError, StoppedError

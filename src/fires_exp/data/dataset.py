@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from fires_exp.config.schema import DatasetConfig
+from fires_exp.config.data import DatasetConfig
 from fires_exp.data.readers.interface import DatasetReader, ReadRequest
 from fires_exp.data.readers.registry import READERS
-from fires_exp.data.readers.row_errors import BadRow, BadRowPolicy, RowProblems
+from fires_exp.data.readers.row_errors import BadRow, RowProblems
 from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance
 from fires_exp.data.video.paths import history_videos, video_identity, video_path
 from fires_exp.errors import DataError
@@ -43,7 +42,7 @@ def read_dataset(config: DatasetConfig, seed: int, cache: Path | None) -> Datase
     A large dataset is cached in `cache`, unless that is None.
     """
     reader = READERS[config.name]
-    problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
+    problems = RowProblems(config.on_bad_row)
     video_root = _video_root(config, reader)
     with _garbage_collection_off():
         examples = reader.read(

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from fires_exp.config.schema import TrainerConfig
+from fires_exp.config.training import TrainerConfig
 from fires_exp.errors import ConfigError
 
 

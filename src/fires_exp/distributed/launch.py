@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from fires_exp.config.schema import TrainerConfig
+from fires_exp.config.training import TrainerConfig
 from fires_exp.errors import ConfigError
 
 # what a rank ends with when another one is gone: the reason to tell is the other's

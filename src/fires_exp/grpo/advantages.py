@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-AdvantageStd = Literal["population", "sample", "none"]
+from fires_exp.config.training import AdvantageStd
 
 # rewards this close, relative to the largest, are the same reward: what is left is the rounding of their sums
 TIE_TOLERANCE = 1e-9

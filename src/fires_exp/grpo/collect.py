@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.grpo.rollouts import Rollout, RolloutGroup
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed

@@ -7,13 +7,11 @@ weights are computed once for the whole batch: so any split into micro-batches a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Aggregation = Literal["sequence_mean", "token_mean", "constant"]
-RatioLevel = Literal["token", "sequence"]
+from fires_exp.config.training import Aggregation, RatioLevel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

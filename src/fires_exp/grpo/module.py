@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, SamplingConfig
+from fires_exp.config.model import SamplingConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.advantages import group_advantages
@@ -77,8 +78,8 @@ class GrpoModule(AdapterModule):
         self.health = HealthMonitor(health)
         self.objective = Objective(
             beta=config.beta,
-            ratio_level=config.ratio_level,  # type: ignore[arg-type]
-            aggregation=config.aggregation,  # type: ignore[arg-type]
+            ratio_level=config.ratio_level,
+            aggregation=config.aggregation,
             clip_epsilon_low=config.clip_epsilon_low,
             clip_epsilon_high=config.clip_epsilon_high,
             max_new_tokens=sampling.max_new_tokens,
@@ -88,7 +89,7 @@ class GrpoModule(AdapterModule):
         started = time.perf_counter()
         own = collect_rollouts(
             self.policy,
-            [self.policy.look(prompt) for prompt in batch],
+            [self.policy.encode_images(prompt) for prompt in batch],
             self.sampling,
             self.plan,
             num_generations=self.config.num_generations,
@@ -103,7 +104,7 @@ class GrpoModule(AdapterModule):
         rewards_PG = torch.tensor([[part.total for part in group] for group in rewards], dtype=torch.float64)
         for group, rewards_G in zip(groups, rewards_PG, strict=True):
             self.check_finite(rewards_G, "a reward", [group.example.id])
-        advantages_B = group_advantages(rewards_PG, self.config.advantage_std).flatten()  # type: ignore[arg-type]
+        advantages_B = group_advantages(rewards_PG, self.config.advantage_std).flatten()
         metrics = rollout_metrics(groups, rewards, rewards_PG)
         metrics |= self.health.observe([(group.example, [one.parsed for one in group.rollouts]) for group in groups])
         names = [prompt.example.id for prompt in batch]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fires_exp.config.schema import RewardConfig
+from fires_exp.config.scoring import RewardConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
 from fires_exp.grpo.reward_parts import consistency_reward, format_reward, support_skill_reward

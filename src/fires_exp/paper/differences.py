@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fires_exp.paper.runs import Run
-from fires_exp.report.models import trained_baseline
-from fires_exp.report.provenance import badges_of, choices_made
+from fires_exp.report.provenance import badges_of, choices_made, trained_baseline
 
 BACKBONE = "qwen2_5_vl_7b"
 TEACHER = "gpt-4o-2024-11-20"

@@ -11,8 +11,16 @@ from fires_exp.human_eval.results import StudyResult
 from fires_exp.human_eval.tables import outcome_rates
 from fires_exp.paper.runs import Run
 from fires_exp.paper.table import ExperimentTable, TableRow
-from fires_exp.report.charts import Drawing, as_markup, share_figures
-from fires_exp.report.plots import COLORS, Dot, Line, curves, dots, finite, stacked_outcomes
+from fires_exp.report.charts import Plot, as_markup, share_plots
+from fires_exp.report.plots import (
+    COLORS,
+    Curve,
+    MeasuredPoint,
+    curves_over_steps,
+    finite,
+    points_with_intervals,
+    stacked_outcomes,
+)
 from fires_exp.storage.run_files import read_rows
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.training.loggers.panels import CHARTS
@@ -28,7 +36,7 @@ class Gallery:
     title: str
     note: str
     legend: str
-    drawings: tuple[Drawing, ...]
+    plots: tuple[Plot, ...]
 
 
 def galleries(table: ExperimentTable, ident: str) -> tuple[Gallery, ...]:
@@ -38,14 +46,14 @@ def galleries(table: ExperimentTable, ident: str) -> tuple[Gallery, ...]:
     if _differ(rows, _fraction):
         note = "Bars are the cells' intervals or deviations."
         sizes = _over_size(table, f"{ident}f")
-        made.append(Gallery(title="Over the size of the cold start", note=note, legend="", drawings=sizes))
+        made.append(Gallery(title="Over the size of the cold start", note=note, legend="", plots=sizes))
     if _differ(rows, _beta):
         made.append(
             Gallery(
                 title="Training by weight of the KL term",
                 note="Means over seeds at steps that all of them logged.",
                 legend="",
-                drawings=_by_row(rows, f"{ident}b"),
+                plots=_by_row(rows, f"{ident}b"),
             )
         )
     shares = _shares(rows, f"{ident}s")
@@ -55,7 +63,7 @@ def galleries(table: ExperimentTable, ident: str) -> tuple[Gallery, ...]:
                 title="Aspects of thoughts",
                 note="In how many of 100 thoughts an aspect is included, called “neutral” or “unknown”, or omitted; first seed.",
                 legend="shares",
-                drawings=shares,
+                plots=shares,
             )
         )
     return tuple(made)
@@ -67,14 +75,14 @@ def human_wins(studies: Sequence[StudyResult], ident: str) -> Gallery | None:
     for study in studies:
         for of in study.questions:
             found.setdefault((of.question, study.first), []).append(study)
-    drawings = []
+    plots = []
     for place, ((question, first), of_both) in enumerate(found.items()):
         bars = {study.second: outcome_rates(study, question) for study in of_both}
         svg = stacked_outcomes(f"{first}, {question}", bars, ident=f"{ident}{place}")
-        drawings.append(Drawing(title=question, note=f"{first} against others, % of instances", svg=as_markup(svg)))
-    if not drawings:
+        plots.append(Plot(title=question, note=f"{first} against others, % of instances", svg=as_markup(svg)))
+    if not plots:
         return None
-    return Gallery(title="Human evaluation", note="Win: the first system was preferred.", legend="", drawings=tuple(drawings))
+    return Gallery(title="Human evaluation", note="Win: the first system was preferred.", legend="", plots=tuple(plots))
 
 
 def _differ(rows: Sequence[TableRow], leaf: Callable[[Run], float | None]) -> bool:
@@ -96,40 +104,40 @@ def _number_of(group: Mapping[str, Any] | None, leaf: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _over_size(table: ExperimentTable, ident: str) -> tuple[Drawing, ...]:
+def _over_size(table: ExperimentTable, ident: str) -> tuple[Plot, ...]:
     """Figure 7: a chart a column."""
-    drawings = []
+    plots = []
     for place, column in enumerate(table.columns):
         measured = []
         for row in table.rows:
             cell, fraction = row.cells[place], _fraction(row.runs[0]) if row.runs else None
             if cell.value is not None and fraction is not None:
                 low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
-                measured.append(Dot(place=100 * fraction, value=cell.value, low=low, high=high))
+                measured.append(MeasuredPoint(x=100 * fraction, value=cell.value, low=low, high=high))
         if len(measured) > 1:
-            measured.sort(key=lambda dot: dot.place)
-            svg = dots(column.name, measured, axis="% of the cold start's data", ident=f"{ident}{place}")
-            drawings.append(Drawing(title=f"{column.name} {column.arrow}", note="", svg=as_markup(svg)))
-    return tuple(drawings)
+            measured.sort(key=lambda point: point.x)
+            svg = points_with_intervals(column.name, measured, axis="% of the cold start's data", ident=f"{ident}{place}")
+            plots.append(Plot(title=f"{column.name} {column.arrow}", note="", svg=as_markup(svg)))
+    return tuple(plots)
 
 
-def _by_row(rows: Sequence[TableRow], ident: str) -> tuple[Drawing, ...]:
+def _by_row(rows: Sequence[TableRow], ident: str) -> tuple[Plot, ...]:
     """A chart a metric with a line a row, four rows a chart."""
     logged = {row.name: [_grpo_steps(run) for run in row.runs] for row in rows}
-    drawings: list[Drawing] = []
+    plots: list[Plot] = []
     for metric in COLLAPSE:
         plan = next(plan for plan in CHARTS if metric in plan.metrics and plan.stage == "grpo")
         title = f"{plan.title}: {plan.metrics[metric]}" if len(plan.metrics) > 1 else plan.title
         means = {name: _mean(of, metric) for name, of in logged.items()}
-        lines = [Line(name=name, steps=list(mean), values=list(mean.values())) for name, mean in means.items() if mean]
+        lines = [Curve(name=name, steps=list(mean), values=list(mean.values())) for name, mean in means.items() if mean]
         absent = ", ".join(name for name, mean in means.items() if not mean)
         notes = ["" if len(plan.metrics) > 1 else plan.note, f"not measured: {absent}" if absent else ""]
         note = "; ".join(filter(None, notes))
         for start in range(0, len(lines), len(COLORS)):
             some = lines[start : start + len(COLORS)]
-            svg = curves(title, some, ident=f"{ident}{len(drawings)}", percent=plan.percent)
-            drawings.append(Drawing(title=title, note=note, svg=as_markup(svg)))
-    return tuple(drawings)
+            svg = curves_over_steps(title, some, ident=f"{ident}{len(plots)}", percent=plan.percent)
+            plots.append(Plot(title=title, note=note, svg=as_markup(svg)))
+    return tuple(plots)
 
 
 def _grpo_steps(run: Run) -> dict[float, dict[str, Any]]:
@@ -141,10 +149,10 @@ def _mean(seeds: Sequence[Mapping[float, Mapping[str, Any]]], metric: str) -> di
     return {step: statistics.fmean(of[step][metric] for of in seeds) for step in steps}
 
 
-def _shares(rows: Sequence[TableRow], ident: str) -> tuple[Drawing, ...]:
+def _shares(rows: Sequence[TableRow], ident: str) -> tuple[Plot, ...]:
     """The teacher's, as the first table that kept them has them, and each row's."""
     kept = (run.table["teacher_aspect_shares"] for row in rows for run in row.runs if "teacher_aspect_shares" in run.table)
     teacher: Mapping[str, Mapping[str, float]] = next(kept, {})
     labeled = {Aspect(name).label: shares for name, shares in teacher.items()}
     answers = {row.name: [said for said in row.runs[0].predictions if "thought" in said] for row in rows}
-    return share_figures((), labeled, answers, ident=ident)
+    return share_plots((), labeled, answers, ident=ident)

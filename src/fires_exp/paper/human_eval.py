@@ -10,7 +10,7 @@ from pathlib import Path
 from fires_exp.human_eval.results import StudyResult
 from fires_exp.human_eval.tables import Printed, Table, comparison_table, read_printed, read_results
 from fires_exp.paper.figures import Gallery, human_wins
-from fires_exp.report.charts import share_figures
+from fires_exp.report.charts import share_plots
 from fires_exp.storage.run_files import read_object
 from fires_exp.thinking.bank import read_bank
 
@@ -55,7 +55,7 @@ def synthesized(run_folder: Path, page_folder: Path, ident: str) -> Gallery | No
         title="Figure 3: which aspects the synthesized thoughts name",
         note=f"In how many of 100 thoughts of {teachers}; from {_below(run_folder, page_folder)}, {source}.",
         legend="shares",
-        drawings=share_figures([one.thought for one in banked], {}, {}, ident=ident),
+        plots=share_plots([one.thought for one in banked], {}, {}, ident=ident),
     )
 
 

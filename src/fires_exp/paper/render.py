@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from fires_exp.paper.table import Cell, ExperimentTable
-from fires_exp.report.tables import aligned
+from fires_exp.report.text_tables import markdown_table, text_table
 
 MARKS = ("", "†", "‡")
 NOTHING = "–"
@@ -41,9 +41,9 @@ def as_text(table: ExperimentTable, below: Sequence[str]) -> str:
         return " ".join(part for part in (number, one.scatter, f"({one.paper})" if one.paper else "") if part)
 
     head = ["", *(f"{column.name} {column.arrow}" for column in table.columns)]
-    lines = [head, *([row.name, *map(cell, row.cells)] for row in table.rows)]
+    lines = text_table(head, [[row.name, *map(cell, row.cells)] for row in table.rows])
     keys = "*: best of ours; _: second; (…): the paper's."
-    return "\n".join([table.title, "", aligned(lines), "", *_missing(table), keys, *table.notes, *below]) + "\n"
+    return "\n".join([table.title, "", lines, "", *_missing(table), keys, *table.notes, *below]) + "\n"
 
 
 def as_markdown(table: ExperimentTable, below: Sequence[str]) -> str:
@@ -55,11 +55,10 @@ def as_markdown(table: ExperimentTable, below: Sequence[str]) -> str:
         small = " ".join(part for part in (_markdown(one.scatter), one.paper and f"paper {one.paper}") if part)
         return f"{number} <sub>{small}</sub>" if small else number
 
-    head = f"| | {' | '.join(f'{_markdown(column.name)} {column.arrow}' for column in table.columns)} |"
-    rule = f"| --- |{' ---: |' * len(table.columns)}"
-    lines = [f"| {_markdown(row.name)} | {' | '.join(map(cell, row.cells))} |" for row in table.rows]
+    header = ["", *(f"{_markdown(column.name)} {column.arrow}" for column in table.columns)]
+    cells = markdown_table(header, [[_markdown(row.name), *map(cell, row.cells)] for row in table.rows])
     listed = "\n".join(f"- {_markdown(text)}" for text in (*_missing(table), *table.notes, *below))
-    return f"## {_markdown(table.title)}\n\n" + "\n".join([head, rule, *lines]) + f"\n\n{listed}\n"
+    return f"## {_markdown(table.title)}\n\n{cells}\n\n{listed}\n"
 
 
 def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:

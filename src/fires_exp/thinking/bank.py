@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fires_exp.errors import DataError
 from fires_exp.services.messages import Usage
-from fires_exp.services.responses import read_usage
+from fires_exp.services.responses import parse_usage
 from fires_exp.storage.json_input import parse_json
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.thought import Thought
@@ -77,7 +77,7 @@ def read_bank(path: Path) -> dict[str, BankedThought]:
                     prompt_hash=str(row["prompt_hash"]),
                     created=str(row["created"]),
                     seconds=float(row.get("seconds", 0)),
-                    usage=read_usage(row.get("usage", {})),
+                    usage=parse_usage(row.get("usage", {})),
                     thought=Thought(
                         aspects={Aspect(key): str(text) for key, text in row["aspects"].items()}, prose=str(row["prose"])
                     ),

@@ -21,7 +21,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.thought import Thought
 
-TEACHER = "annotations"
+TEACHER = "rules"
 WORDS_TO_KNOW_A_SITUATION = 6
 WORDS_QUOTED = 24
 TURNS_QUOTED_FROM = 3

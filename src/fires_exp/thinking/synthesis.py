@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fires_exp.data.records import SupportExample
-from fires_exp.services.messages import NOTHING, Answer, Asker, ChatMessage, Question, Refusal, Usage
+from fires_exp.services.messages import NO_USAGE, ChatBackend, ChatMessage, ChatRequest, ChatResponse, Refusal, Usage
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.bank import BankedThought
 from fires_exp.thinking.rule_teacher import TEACHER, annotate, rules_hash
@@ -50,18 +50,18 @@ def synthesize(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterat
             prompt_hash=rules_hash(),
             created=now,
             seconds=0.0,
-            usage=NOTHING,
+            usage=NO_USAGE,
             thought=annotate(example, plan),
         )
 
 
-def ask_teacher(teacher: Teacher, ask: Asker, examples: Sequence[SupportExample]) -> Iterator[BankedThought | SetAside]:
+def ask_teacher(teacher: Teacher, ask: ChatBackend, examples: Sequence[SupportExample]) -> Iterator[BankedThought | SetAside]:
     """What each instance came to, as it is known. All instances are asked, then those again whose answer was no thought.
 
     An instance whose question `ask` leaves out is left out here.
     """
     by_id = {example.id: example for example in examples}
-    answers: dict[str, list[tuple[Answer, str]]] = {}
+    answers: dict[str, list[tuple[ChatResponse, str]]] = {}
     pending = list(by_id)
     for _ in range(teacher.attempts):
         rejected = []
@@ -83,20 +83,20 @@ def ask_teacher(teacher: Teacher, ask: Asker, examples: Sequence[SupportExample]
         yield SetAside(example_id=id, reason=answers[id][-1][1], answers=_told(answers[id]))
 
 
-def _question(teacher: Teacher, example: SupportExample, earlier: Sequence[tuple[Answer, str]]) -> Question:
+def _question(teacher: Teacher, example: SupportExample, earlier: Sequence[tuple[ChatResponse, str]]) -> ChatRequest:
     messages = list(teacher.first(example))
     for answer, problem in earlier:
         messages += [ChatMessage(role="assistant", parts=(answer.text,)), teacher.once_more(problem)]
-    return Question(id=example.id, messages=tuple(messages))
+    return ChatRequest(id=example.id, messages=tuple(messages))
 
 
-def _read(teacher: Teacher, answer: Answer, example: SupportExample) -> Thought:
+def _read(teacher: Teacher, answer: ChatResponse, example: SupportExample) -> Thought:
     if answer.finish_reason == "length":
         raise AnswerError("The answer was cut off for its length; be much briefer.")
     return teacher.read(answer.text, example)
 
 
-def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[Answer]) -> BankedThought:
+def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[ChatResponse]) -> BankedThought:
     return BankedThought(
         example_id=id,
         plan=teacher.plan.kind,
@@ -113,5 +113,5 @@ def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[Answe
     )
 
 
-def _told(answers: Sequence[tuple[Answer, str]]) -> tuple[tuple[str, str], ...]:
+def _told(answers: Sequence[tuple[ChatResponse, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((answer.text, problem) for answer, problem in answers)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fires_exp.config.schema import EpitomeConfig
+from fires_exp.config.scoring import EpitomeConfig
 from fires_exp.metrics.classification import macro_f1
 from fires_exp.scores.epitome.model import LEVEL_COUNT, Mechanism
 from fires_exp.scores.epitome.texts import pad

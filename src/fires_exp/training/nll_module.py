@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from fires_exp.config.schema import SftConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.distributed import collectives
 from fires_exp.training.step_loader import WholePass
 from fires_exp.training.stepped_module import SteppedModule, chunks

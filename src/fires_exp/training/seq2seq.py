@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fires_exp.config.schema import SftConfig
-from fires_exp.policy.seq2seq import Seq2Seq, Source
+from fires_exp.config.training import SftConfig
+from fires_exp.policy.seq2seq import EncoderInput, Seq2Seq
 from fires_exp.training.nll_module import LikelihoodModule
 from fires_exp.training.step_loader import WholePass
 
@@ -19,7 +19,7 @@ class TextPair:
     """What is read and the ids [T] to learn, of the instance `example_id`."""
 
     example_id: str
-    source: Source
+    source: EncoderInput
     target_ids: Tensor
 
 
@@ -44,7 +44,7 @@ class Seq2SeqModule(LikelihoodModule[TextPair]):
         return len(item.target_ids)
 
     def cut_of(self, item: TextPair) -> int:
-        return int(item.source.cut)
+        return int(item.source.truncated)
 
     def logprob_sum(self, items: Sequence[TextPair]) -> Tensor:
         return self.seq2seq.logprob_sum([pair.source for pair in items], [pair.target_ids for pair in items])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fires_exp.config.schema import SftConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import collate

@@ -11,7 +11,8 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from fires_exp.config.schema import LoraConfig, OptimizerConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import OptimizerConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.policy.adapters import check_trainable

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.data.readers.mesc import read_mesc
-from fires_exp.data.readers.row_errors import BadRowPolicy, RowProblems
+from fires_exp.data.readers.row_errors import RowProblems
 from fires_exp.data.records import Clip, Conversation, support_examples
 from fires_exp.errors import DataError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fires_exp.config.schema import DatasetConfig, FramesConfig
+from fires_exp.config.data import DatasetConfig, FramesConfig
 from fires_exp.data.dataset import Dataset, read_dataset
 from fires_exp.data.readers.row_errors import RowProblems
 from fires_exp.data.readers.sample import SAMPLE_ROOT, read_sample

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader, scaled_down
 from fires_exp.errors import DataError, FrameError

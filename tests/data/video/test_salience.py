@@ -15,7 +15,7 @@ from making import SALIENT
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fires_exp.config.schema import FramesConfig, SalientConfig
+from fires_exp.config.data import FramesConfig, SalientConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video import frames as frames_module
 from fires_exp.data.video import salience

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_module
 from making import FLEXIBLE, make_example
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import HealthConfig, StopConfig
+from fires_exp.config.training import HealthConfig, StopConfig
 from fires_exp.data.dataset import read_dataset
 from fires_exp.grpo.monitoring.collapse import first_collapse, signs_beyond
 from fires_exp.grpo.monitoring.health import HealthMonitor, Sign, copies_history, is_short_question, spoken

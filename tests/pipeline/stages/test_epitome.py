@@ -30,7 +30,7 @@ def workspace(tmp_path, cache):
             tree = compose(
                 config_name="config",
                 overrides=[
-                    "recipe=train_epitome", "epitome=smoke", f"epitome.data={data}", "epitome.epochs=8", "trainer.progress=false",
+                    "recipe=train_epitome", "scale=smoke", f"epitome.data={data}", "epitome.epochs=8", "trainer.progress=false",
                     "epitome.optimizer.learning_rate=1e-2", "epitome.batch_size=8", f"paths.artifacts={tmp_path / artifacts}",
                     f"paths.cache={cache}", *overrides,
                 ],

@@ -8,7 +8,7 @@ from making import SAMPLING, face, make_example
 
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
-from fires_exp.policy.hf_decoding import StockDecoding
+from fires_exp.policy.hf_decoding import HfDecoding
 from fires_exp.policy.native import small_batch_matmul
 from fires_exp.policy.native.decoding import NativeDecoding
 from fires_exp.policy.sampling import sample_completions, stream_seed
@@ -56,7 +56,7 @@ def test_logits_are_those_of_the_stock_model_whatever_rows_are_left(tiny, lora, 
             "fires_exp.policy.native.decoding.product_of", lambda weights, rows: small_batch_matmul.PlainProduct(weights)
         )
     policy = trained(tiny, lora)
-    ours, stock = walk(NativeDecoding, policy, prompts), walk(StockDecoding, policy, prompts)
+    ours, stock = walk(NativeDecoding, policy, prompts), walk(HfDecoding, policy, prompts)
     assert [len(logits) for logits in ours] == [6, 6, 6, 3, 3, 1, 1]
     for one, other in zip(ours, stock, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
@@ -67,7 +67,7 @@ def test_in_bfloat16_they_differ_by_rounding(tiny_config, cache, lora, prompts, 
     if products == "columns":
         monkeypatch.setattr(small_batch_matmul, "can_pack", lambda dtype: False)
     policy = trained(build_policy(replace(tiny_config, dtype="bfloat16"), cache, torch.device("cpu")), lora)
-    for one, other in zip(walk(NativeDecoding, policy, prompts), walk(StockDecoding, policy, prompts), strict=True):
+    for one, other in zip(walk(NativeDecoding, policy, prompts), walk(HfDecoding, policy, prompts), strict=True):
         spread = float(other.std())
         assert float((one - other).abs().mean()) < 0.02 * spread
 

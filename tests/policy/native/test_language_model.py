@@ -11,7 +11,7 @@ from fires_exp.errors import BackboneError
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
-from fires_exp.policy.native.chunked_logprobs import selected_logprobs
+from fires_exp.policy.native.chunked_logprobs import chunked_logprobs
 from fires_exp.policy.native.language_model import LanguageModel, gated, rms_norm, rotate
 from fires_exp.prompts.collate import collate
 
@@ -55,7 +55,7 @@ def test_selected_log_probabilities_are_those_of_a_full_log_softmax(monkeypatch,
     suppressed = torch.arange(20) % 5 == 0
     ids = torch.tensor([1, 2, 3, 4, 6, 19, 1])
     ours, plain = states.clone().requires_grad_(), states.clone().requires_grad_()
-    logprobs, entropy = selected_logprobs(ours, ids, head, suppressed, 0.7)
+    logprobs, entropy = chunked_logprobs(ours, ids, head, suppressed, 0.7)
     full = torch.log_softmax((plain @ head.t() / 0.7).masked_fill(suppressed, float("-inf")), -1)
     torch.testing.assert_close(logprobs, full.gather(-1, ids[:, None])[:, 0])
     torch.testing.assert_close(entropy, -(full.exp() * full.masked_fill(suppressed, 0.0)).sum(-1))
@@ -99,7 +99,7 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_the_stock_model_is(tiny_config,
 def test_pictures_that_were_looked_at_give_the_same_numbers(tiny, prompt, completions):
     with torch.no_grad():
         fresh = group_logprobs(tiny, prompt, completions, 1.0, recompute=False).logprobs_BC
-        seen = group_logprobs(tiny, tiny.look(prompt), completions, 1.0, recompute=False).logprobs_BC
+        seen = group_logprobs(tiny, tiny.encode_images(prompt), completions, 1.0, recompute=False).logprobs_BC
     assert torch.equal(fresh, seen)
 
 

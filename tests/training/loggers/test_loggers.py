@@ -24,7 +24,7 @@ from fires_exp.training.loggers.factory import open_logger, show_samples, tell_a
 # so that as much as possible is logged: well-formed answers, two steps of GRPO after the first window of health
 RUN = [
     "+experiment=smoke", "aspects=no_thought", "trainer.progress=false", "sft.validate_every_steps=1", "health.window_steps=1",
-    "frames=none", "epitome=smoke", "metrics=smoke", "metrics.include=[bleu_2,rouge_l,diff_epitome]", "dataset.limit.train=8",
+    "frames=none", "metrics.include=[bleu_2,rouge_l,diff_epitome]", "dataset.limit.train=8",
     "dataset.limit.val=2", "dataset.limit.test=2", "grpo.beta=0.04",
 ]  # fmt: skip
 # what that run cannot show: the judge asks a service, the tiny model does not think, BlenderBot is another model

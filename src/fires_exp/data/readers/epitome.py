@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.data.readers.csv_rows import CsvRow, read_csv
 from fires_exp.data.readers.row_errors import RowError, RowProblems, quoted
 from fires_exp.data.readers.sample import SAMPLE_ROOT
@@ -125,7 +126,7 @@ def _mechanism_file(folder: Path, stem: str) -> Path:
 
 def _read_table(path: Path) -> dict[tuple[str, str], _Row]:
     table: dict[tuple[str, str], _Row] = {}
-    problems = RowProblems("skip")
+    problems = RowProblems(BadRowPolicy.skip)
     for row in read_csv(path, _COLUMNS, problems):
         with problems.at(row.file, row.line):
             table.setdefault((row.text("sp_id"), row.text("rp_id")), _read_row(row))

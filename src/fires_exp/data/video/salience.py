@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fires_exp.config.schema import SalientConfig
+from fires_exp.config.data import SalientConfig
 from fires_exp.errors import ConfigError
 
 _THUMBNAIL_SIZE = 32  # side of the thumbnails that are compared, in pixels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fires_exp.config.schema import StopConfig
+from fires_exp.config.training import StopConfig
 from fires_exp.grpo.monitoring.health import DECIMALS, Sign
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from fires_exp.config.schema import HealthConfig
+from fires_exp.config.training import HealthConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.tags import ParsedCompletion

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from fires_exp.config.schema import Config, LoggerConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import LoggerConfig
 from fires_exp.errors import ConfigError
 from fires_exp.storage.files import complete_lines
 from fires_exp.training.loggers import completions_table
@@ -31,6 +32,13 @@ class ShowsMore(Protocol):
 
     def show_table(self, name: str, rows: Rows, step: int) -> None: ...
     def show_distribution(self, name: str, values: Sequence[float], step: int) -> None: ...
+
+
+@runtime_checkable
+class KeepsCompletions(Protocol):
+    """A logger that keeps GRPO's samples as they are."""
+
+    def log_completions(self, rows: Rows) -> None: ...
 
 
 def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: Path) -> Logger:
@@ -60,17 +68,20 @@ def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: P
         ) from None
 
 
-def tell_again(logger: Logger, config: LoggerConfig, *, metrics: Path, completions: Path) -> None:
-    """Tell a new logger what a stage that was stopped wrote down of its steps."""
+def replay_steps(logger: Logger, config: LoggerConfig, *, metrics: Path, completions: Path) -> None:
+    """Give a new logger the steps that an interrupted stage had logged."""
     shown = {step: list(rows) for step, rows in groupby(_rows(completions), key=lambda row: row["step"])}
     for row in _rows(metrics):
         step = row.pop("step")
-        show_samples([logger], config, shown.pop(step, []), step)
+        log_completions([logger], config, shown.pop(step, []), step)
         logger.log_metrics(row, step=step)
 
 
-def show_samples(loggers: Sequence[object], config: LoggerConfig, rows: Rows, step: int) -> None:
-    """A step's rows of `completions.jsonl` as a table and as distributions, to the loggers that show such."""
+def log_completions(loggers: Sequence[object], config: LoggerConfig, rows: Rows, step: int) -> None:
+    """A step's rows of `completions.jsonl`: whole to the loggers that keep them, as a table and as distributions to others."""
+    for logger in loggers if rows else ():
+        if isinstance(logger, KeepsCompletions):
+            logger.log_completions(rows)
     show_table(loggers, COMPLETIONS.key, completions_table.table(rows, config.completions), step)
     for logger in loggers if rows else ():
         if isinstance(logger, ShowsMore):

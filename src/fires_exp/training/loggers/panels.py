@@ -1,4 +1,4 @@
-"""What is worth looking at in a run, said once: for the page, for Weights & Biases and for TensorBoard."""
+"""The charts and tables of a run, as data: the page, Weights & Biases and TensorBoard draw from the same list."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from fires_exp.thinking.aspects import Aspect
 
 EVALUATION = "evaluate"
+EPITOME = "epitome"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChartPlan:
-    """Curves over the steps of a stage: `metrics` are logged names with their names in the chart."""
+    """Curves over the steps of a stage: `metrics` maps the logged names to the names in the chart."""
 
     stage: str
     section: str
@@ -70,25 +71,25 @@ CHARTS = (
         section="Rewards",
         title="Groups without a signal",
         metrics={"rollout/tied_group_share": "tied"},
-        note="% of groups whose rewards are all equal: nothing to learn from",
+        note="% of groups whose rewards are all equal, so that their advantages are 0",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="One answer for all",
+        title="Repeated responses",
         metrics={
-            "health/one_response": "one for many",
+            "health/one_response": "most frequent",
             "health/repeated_in_step": "in its step",
             "health/repeated_in_group": "in its group",
         },
-        note="% of prompts that one response answers; % of completions whose response stands there twice or more",
+        note="% of prompts that get the same response; % of completions whose response occurs twice or more",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="Answers without effort",
+        title="Low-effort responses",
         metrics={
             "health/unknown_situation": "Unknown",
             "health/short_question": "short question",
@@ -100,9 +101,9 @@ CHARTS = (
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="Words of responses",
+        title="Length of responses",
         metrics={"health/words_to_reference": "to references", "health/words_to_start": "to first steps"},
-        note="as a share of what they are compared with; a fall is a sign of reward hacking",
+        note="in words, as a share of the length compared with; a fall is a sign of reward hacking",
     ),
     ChartPlan(stage="grpo", section="Policy", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats a token"),
     ChartPlan(
@@ -124,7 +125,7 @@ CHARTS = (
         section="Policy",
         title="Clipped tokens",
         metrics={"grpo/clip_share": "clipped"},
-        note="% of tokens; none by construction where every rollout is used once",
+        note="% of tokens; 0 by construction where every rollout is used once",
         percent=True,
     ),
     ChartPlan(
@@ -145,7 +146,7 @@ CHARTS = (
     ),
 )
 
-# curves that only dashboards show
+# only on the dashboards
 MORE_CHARTS = (
     ChartPlan(stage="sft", section="Cold start", title="Tokens learned from", metrics={"sft/completion_tokens": "a step"}),
     ChartPlan(
@@ -165,7 +166,7 @@ MORE_CHARTS = (
     ChartPlan(
         stage="grpo",
         section="Aspects",
-        title="Aspects called Unknown",
+        title="Aspects called “Unknown”",
         metrics={f"aspect/{aspect}_unknown": aspect.label for aspect in Aspect},
         note="% of well-formed completions",
         percent=True,
@@ -178,7 +179,7 @@ MORE_CHARTS = (
         note="tokens",
     ),
     ChartPlan(
-        stage="grpo", section="Form", title="Length of responses", metrics={"rollout/response_words_mean": "mean"}, note="words"
+        stage="grpo", section="Form", title="Words of responses", metrics={"rollout/response_words_mean": "mean"}, note="words"
     ),
     ChartPlan(stage="grpo", section="Policy", title="Loss", metrics={"grpo/loss": "loss"}),
     ChartPlan(stage="grpo", section="Policy", title="Learning rate", metrics={"grpo/learning_rate": "rate"}),
@@ -187,7 +188,7 @@ MORE_CHARTS = (
         section="Policy",
         title="Sampling against scoring",
         metrics={"grpo/sampling_logprob_gap": "mean gap", "grpo/largest_ratio_gap": "largest ratio gap"},
-        note="the first in nats a token: how far the sampler's log-probabilities are from the scorer's",
+        note="difference of the sampler's and the training pass's log-probabilities, the first in nats a token",
     ),
     ChartPlan(
         stage="grpo",
@@ -200,20 +201,20 @@ MORE_CHARTS = (
     ),
     ChartPlan(stage="grpo", section="Speed", title="Tokens of a step", metrics={"rollout/completion_tokens": "tokens"}),
     ChartPlan(
-        stage="epitome",
+        stage=EPITOME,
         section="Support skills",
         title="Losses",
         metrics={"epitome/level_loss": "levels", "epitome/rationale_loss": "rationales"},
     ),
-    ChartPlan(stage="epitome", section="Support skills", title="Macro-F1 on val", metrics={"epitome/val_macro_f1": "macro-F1"}),
-    ChartPlan(stage="epitome", section="Support skills", title="Gradient norm", metrics={"epitome/grad_norm": "norm"}),
-    ChartPlan(stage="epitome", section="Support skills", title="Learning rate", metrics={"epitome/learning_rate": "rate"}),
+    ChartPlan(stage=EPITOME, section="Support skills", title="Macro-F1 on val", metrics={"epitome/val_macro_f1": "macro-F1"}),
+    ChartPlan(stage=EPITOME, section="Support skills", title="Gradient norm", metrics={"epitome/grad_norm": "norm"}),
+    ChartPlan(stage=EPITOME, section="Support skills", title="Learning rate", metrics={"epitome/learning_rate": "rate"}),
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaPlan:
-    """Something else than a number that a stage shows under the name `key`: a table of texts, or a distribution."""
+    """A table of texts or a distribution, which a stage logs under the name `key`."""
 
     stage: str
     section: str
@@ -236,7 +237,7 @@ _COMPARED = (
 
 
 def score_name(policy: str, metric: str) -> str:
-    """Under which name the table's number of a policy is logged.
+    """The logged name of a policy's number in the table.
 
     >>> score_name("grpo", "ROUGE-L F1")
     'eval/grpo/rouge_l_f1'
@@ -258,7 +259,7 @@ SCORE_CHARTS = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonPlan:
-    """Runs of a sweep in one picture, a line a run: from what was configured to the last of each of `outcomes`."""
+    """Parallel coordinates over the runs of a sweep: settings on the left, the last value of each of `outcomes` on the right."""
 
     stage: str
     title: str
@@ -270,12 +271,12 @@ SWEPT = ("grpo.beta", "grpo.optimizer.learning_rate", "sft.fraction", "reward.su
 COMPARISONS = (
     ComparisonPlan(
         stage="grpo",
-        title="What was configured, and how GRPO ended",
+        title="Settings and the end of GRPO",
         outcomes=("reward/total", "grpo/kl", "rollout/response_words_mean"),
     ),
     ComparisonPlan(
         stage=EVALUATION,
-        title="What was configured, and the table after GRPO",
+        title="Settings and scores after GRPO",
         outcomes=tuple(score_name("grpo", metric) for metric in ("BLEU-2", "ROUGE-L F1", "DIFF-EPITOME")),
     ),
 )
@@ -284,10 +285,13 @@ DASHBOARD = (*CHARTS, *MORE_CHARTS, *SCORE_CHARTS)
 SECTIONS = tuple(dict.fromkeys(plan.section for plan in (*CHARTS, COMPLETIONS, *MORE_CHARTS, SCORES)))
 
 
-def kind_of(stage: str) -> str:
-    """The stage as the plans name it: mechanisms of support skills are trained under names of their own.
+_OWN_NAMES = {plan.stage for plan in DASHBOARD} - {EPITOME}
 
-    >>> kind_of("explorations-plain")
-    'epitome'
+
+def chart_stage(stage: str) -> str:
+    """The stage under which charts list a stage: EPITOME's mechanisms are trained under names of their own.
+
+    >>> chart_stage("explorations-plain"), chart_stage("grpo")
+    ('epitome', 'grpo')
     """
-    return stage if stage in ("sft", "grpo", EVALUATION) else "epitome"
+    return stage if stage in _OWN_NAMES else EPITOME

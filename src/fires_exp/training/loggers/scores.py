@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.training.loggers.factory import open_logger, show_table
 from fires_exp.training.loggers.panels import EVALUATION, SCORES, score_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fires_exp.training.loggers.panels import DASHBOARD, SECTIONS, kind_of
+from fires_exp.training.loggers.panels import DASHBOARD, SECTIONS, chart_stage
 
 # what `SummaryWriter.add_custom_scalars` takes: section, then chart, then its kind and patterns of tags
 Layout = dict[str, dict[str, tuple[str, list[str]]]]
@@ -12,7 +12,7 @@ Layout = dict[str, dict[str, tuple[str, list[str]]]]
 
 def layout(stage: str) -> Layout:
     """The sections of a stage, in the order in which all dashboards have them."""
-    plans = [plan for plan in DASHBOARD if plan.stage == kind_of(stage)]
+    plans = [plan for plan in DASHBOARD if plan.stage == chart_stage(stage)]
     return {
         section: {
             plan.title: ("Multiline", [f"^{re.escape(metric)}$" for metric in plan.metrics])

@@ -20,9 +20,9 @@ import wandb
 from pytorch_lightning.loggers import Logger
 from wandb.sdk.lib.runid import generate_id
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.storage.files import write_atomically
-from fires_exp.training.loggers.panels import kind_of
+from fires_exp.training.loggers.panels import chart_stage
 from fires_exp.training.loggers.wandb_sync import Sender
 
 log = logging.getLogger("fires_exp.pipeline")
@@ -56,7 +56,7 @@ class WandbRun(Logger):
                 entity=config.logger.entity,
                 id=known["id"],
                 group=config.name,
-                job_type=kind_of(stage),
+                job_type=chart_stage(stage),
                 name=f"{config.name}-{stage}-{run_folder.name}",
                 tags=[config.dataset.name, config.trained_model, config.aspects.name, config.reward.name],
                 config=settings,

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fires_exp.config.root import Config
-from fires_exp.metrics.rows import Evaluation
+from fires_exp.metrics.rows import MetricsTable
 from fires_exp.training.loggers.factory import open_logger, show_table
 from fires_exp.training.loggers.panels import EVALUATION, SCORES, score_name
 
 
-def show_scores(config: Config, run_folder: Path, table: Evaluation) -> None:
+def show_scores(config: Config, run_folder: Path, table: MetricsTable) -> None:
     """All numbers of all policies, by name and as a table."""
     logger = open_logger(config, stage=EVALUATION, stage_folder=run_folder, run_folder=run_folder)
     try:

@@ -173,7 +173,7 @@ def test_memory_that_is_used_up_is_one_line_that_says_what_to_lower_and_to_what(
 
 
 def test_what_to_lower_is_the_stage_s_own_and_how_much_was_asked_for_is_told(run, monkeypatch):
-    monkeypatch.setattr("fires_exp.grpo.collect.sample_completions", lambda *args: torch.empty(10**15))
+    monkeypatch.setattr("fires_exp.grpo.rollouts.sample_completions", lambda *args: torch.empty(10**15))
     with pytest.raises(ExhaustedError) as caught:
         run(*GRPO_ONLY, "grpo.micro_batch_size=1", "grpo.batch_size=2", "grpo.gradient_checkpointing=true")
     line = str(caught.value)

@@ -33,8 +33,9 @@ def check_labels(baseline: str, required: Sequence[Label], examples: Sequence[Su
     for label in required:
         unlabeled = [example for example in examples if not label.of(example)]
         if unlabeled:
+            first = unlabeled[0]
             raise DataError(
-                f"{unlabeled[0].source or unlabeled[0].id}: {unlabeled[0].id} has no {label} ({len(unlabeled)} of {len(examples)} "
+                f"{first.source or first.id}: {first.id} has no {label} ({len(unlabeled)} of {len(examples)} "
                 f"instances of dataset={dataset} have none), but trained_baseline={baseline} learns to write it; add the labels, "
                 "or train on dataset=mesc or dataset=sample, which have them all"
             )

@@ -31,7 +31,7 @@ from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.fit import ADAPTER, FACTS, TrainingLoop, fresh_adapter, training_plan
 from fires_exp.training.seq2seq import Seq2SeqModule, TextPair
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 MODEL = "model"  # folder of a sequence-to-sequence model
 STAGE = "train_baseline"
@@ -107,7 +107,7 @@ class BackboneBaseline(BaselineModel):
         plan = training_plan(self.sft, len(examples), self.seed)
         loop.fit(
             SftModule(policy, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=loop.trainer.prefetch_steps),
+            StepLoader(plan, lambda index: item(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
@@ -186,13 +186,13 @@ class Seq2SeqBaseline(BaselineModel):
             Seq2SeqModule(
                 model, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, pair)
             ),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=loop.trainer.prefetch_steps),
+            StepLoader(plan, lambda index: pair(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
         )
         collectives.check_same(f"the weights that {STAGE} trained", parameters_hash(model, trainable=True)[:12])
-        if not collectives.is_first():
+        if not collectives.is_main():
             return
         model.save(folder / MODEL)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -210,5 +210,5 @@ class Seq2SeqBaseline(BaselineModel):
         return write
 
 
-def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> WholePass[Item] | None:
-    return WholePass(len(examples), lambda index: item(examples[index])) if examples else None
+def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> FullPassLoader[Item] | None:
+    return FullPassLoader(len(examples), lambda index: item(examples[index])) if examples else None

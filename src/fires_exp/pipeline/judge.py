@@ -31,7 +31,7 @@ def reference_judge(artifacts: Path, config: RewardConfig, folder: Path) -> Resp
     """The judge of the reward, if it has one; the stage's `folder` keeps count of its requests."""
     if config.judge_weight == 0:
         return None
-    if not collectives.is_first():
+    if not collectives.is_main():
         return SharedJudge(None)
     ask = service(artifacts, config.judge, key_file=folder / REQUESTED)
     return SharedJudge(ReferenceJudge(judge=PairwiseJudge(ask=ask, attempts=config.judge.attempts)))
@@ -59,8 +59,8 @@ class SharedJudge:
 
     def scores(self, answers: Sequence[tuple[SupportExample, str]]) -> list[float]:
         """As `ResponseJudge.scores`, for this rank's responses."""
-        pieces = collectives.gather(list(answers))
+        pieces = collectives.all_gather(list(answers))
         everything = [answer for piece in pieces for answer in piece]
-        scores = collectives.from_first(self._judge.scores(everything) if self._judge else [])
+        scores = collectives.broadcast(self._judge.scores(everything) if self._judge else [])
         before = sum(len(piece) for piece in pieces[: collectives.rank()])
         return scores[before : before + len(answers)]

@@ -29,7 +29,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
     """
     folder = RunFolder(run_folder, config)
     with resource_errors(config, None):
-        if not collectives.is_first():
+        if not collectives.is_main():
             _run(make_plan(config, folder))
             return
         folder.start()
@@ -52,7 +52,7 @@ def run_recipe(config: Config, run_folder: Path) -> None:
 def estimate_plan(planner: Planner) -> tuple[RunEstimate, Sizes]:
     """The estimate of the planned stages, and the sizes that it was made from."""
     sizes = Sizes(planner.factory, planner.config.trainer.processes)
-    with collectives.alone():
+    with collectives.single_process():
         return estimate_run(planner.stages, sizes, planner.config, planner.factory, planner.datasets_read), sizes
 
 
@@ -81,12 +81,12 @@ def run_steps(steps: Sequence[Step], folder: RunFolder) -> None:
     for step in steps:
         if isinstance(step, Stage):
             folder.run_stage(step)
-        elif isinstance(step, Summary) and collectives.is_first():
+        elif isinstance(step, Summary) and collectives.is_main():
             step.run(folder.path)
 
 
 def _describe_requests(step: Step, folder: RunFolder) -> None:
     run_steps(step.dry_run_needs, folder)
-    if collectives.is_first():
-        with collectives.alone():
+    if collectives.is_main():
+        with collectives.single_process():
             print(step.dry_run())

@@ -107,7 +107,7 @@ class RunFolder:
             self.add_training(stage)
         state = StageState.REUSED if artifact.reused else StageState.FINISHED
         self._update(stage, state, seconds=artifact.seconds)
-        if collectives.is_first():
+        if collectives.is_main():
             stage.publish(artifact, self.path)
             self.refresh()
         stage.verify()
@@ -124,7 +124,7 @@ class RunFolder:
 
     def add_training(self, stage: Stage) -> None:
         """Take over the logged steps and samples of a stage, finished or not."""
-        if collectives.is_first() and stage.logs_steps:
+        if collectives.is_main() and stage.logs_steps:
             self.copy_steps(stage.name, stage.folder)
 
     def copy_steps(self, stage: str, stage_folder: Path) -> None:
@@ -138,7 +138,7 @@ class RunFolder:
 
     def write_bad_rows(self, rows: Sequence[BadRow]) -> None:
         """List the rows of datasets that were left out."""
-        if rows and collectives.is_first():
+        if rows and collectives.is_main():
             path = self.path / "bad_rows.jsonl"
             log.info("%d bad rows were left out; they are listed in %s", len(rows), path)
             lines = [{"file": str(row.file), "line": row.line, "problem": row.problem, "remedy": row.remedy} for row in rows]

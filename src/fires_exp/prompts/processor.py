@@ -1,7 +1,7 @@
 """Conversations to token ids and image patches.
 
-Key frames are images, so no video processor is needed; the stock `Qwen2_5_VLProcessor` insists on one, and on torchvision
-with it. `ImageChatProcessor` is that class without both.
+Key frames are images, so no video processor is needed. `Qwen2_5_VLProcessor` requires one, and torchvision with it;
+`ImageChatProcessor` is that class without either.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class EncodedPrompt:
 
 
 class PromptEncoder:
-    """Encodes instances for one backbone and plan; `max_tokens` counts the whole prompt, image tokens included."""
+    """Encodes instances for one backbone and plan; `max_tokens` limits the whole prompt, including image tokens."""
 
     def __init__(self, processor: ImageChatProcessor, plan: ThinkingPlan, max_tokens: int) -> None:
         self.processor = processor

@@ -58,7 +58,7 @@ def choices_made(table: Mapping[str, Any], config: Mapping[str, Any], record: Ma
         "trained on": names.get("dataset"),
         "split": table.get("split", config.get("predict", {}).get("split")),
         "instances": table.get("instances"),
-        "predictions": ", ".join(table["predictions"].values()) if "predictions" in table else None,
+        "predictions": ", ".join(table.get("predictions", {}).values()) or None,
         "references": table.get("references"),
         "teacher": table.get("teacher", names.get("teacher")),
         "reward": table.get("reward", names.get("reward")),

@@ -15,8 +15,8 @@ from PIL import Image
 
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ServiceError
-from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, once_more
-from fires_exp.prompts.templates import told
+from fires_exp.prompts.judge import BETTER_RESPONSE, in_one_line, judge_messages, retry_message
+from fires_exp.prompts.templates import history_parts
 from fires_exp.services.messages import ChatBackend, ChatMessage, ChatRequest, Refusal
 
 Choice = Literal["first", "second", "tie"]
@@ -99,7 +99,7 @@ class PairwiseJudge:
                 )
             else:
                 reply = ChatMessage(role="assistant", parts=(response.text,))
-                yield ChatRequest(id=request.id, messages=(*request.messages, reply, once_more()))
+                yield ChatRequest(id=request.id, messages=(*request.messages, reply, retry_message()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +133,7 @@ def estimated_requests(examples: Iterable[SupportExample]) -> Iterator[ChatReque
 def _against_reference(example: SupportExample, response: str, index: int) -> PairwiseComparison:
     return PairwiseComparison(
         id=f"{example.id}#{index}",
-        context=tuple(told(example.history, [[] for _ in example.history])),
+        context=tuple(history_parts(example.history, [[] for _ in example.history])),
         question=BETTER_RESPONSE,
         first=response,
         second=example.reference_response,

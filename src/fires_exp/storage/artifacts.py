@@ -58,18 +58,18 @@ def get_or_build(
     key = artifact_key(depends_on)
     collectives.check_same(f"what {stage} depends on", key)
     folder = artifacts / stage / key
-    if not collectives.is_first():
-        if collectives.from_first(False):
+    if not collectives.is_main():
+        if collectives.broadcast(False):
             build(folder)
-        return collectives.from_first(cast(Artifact, None))
+        return collectives.broadcast(cast(Artifact, None))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(artifacts / stage / f"{key}.lock")
     if lock_is_taken(lock):
         log.info("%s %s is being built by another run; waiting for it", stage, key)
     with lock:
         finished = is_finished(folder)
-        collectives.from_first(on_all_ranks and not finished)
-        return collectives.from_first(
+        collectives.broadcast(on_all_ranks and not finished)
+        return collectives.broadcast(
             read_artifact(folder) if finished else _build(folder, _as_text(depends_on), build, on_all_ranks=on_all_ranks)
         )
 
@@ -104,7 +104,7 @@ def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, on_a
     log.info("%s: building %s", stage, folder)
     write_atomically(folder / "depends_on.json", depends_on + "\n")
     started = time.perf_counter()
-    with nullcontext() if on_all_ranks else collectives.alone():
+    with nullcontext() if on_all_ranks else collectives.single_process():
         build(folder)
     seconds = time.perf_counter() - started
     files = {str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}

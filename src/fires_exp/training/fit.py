@@ -132,7 +132,7 @@ class TrainingLoop:
                 f"{stage} had gradients but its adapter did not change in {len(loader)} steps: a defect in the set-up"
             )
         module.policy.to(device)  # Lightning leaves it on the CPU
-        if not collectives.is_first():
+        if not collectives.is_main():
             return
         save_adapter(module.policy, folder / ADAPTER)
         facts = {
@@ -149,12 +149,12 @@ class TrainingLoop:
     ) -> None:
         """Run the loader's steps, to the last or until the module stops early, from the folder's last checkpoint if there is
         one; the checkpoint stays in the folder."""
-        checkpoint = collectives.from_first(newest_checkpoint(folder) if collectives.is_first() else None)
+        checkpoint = collectives.broadcast(newest_checkpoint(folder) if collectives.is_main() else None)
         steps_done = checkpoint_steps(checkpoint)
         if steps_done:
             log.info("%s: continuing after step %d of %d", stage, steps_done, len(loader))
         loggers: list[Logger] = []
-        if collectives.is_first():
+        if collectives.is_main():
             loggers.append(JsonLinesLogger(folder / METRICS, steps_done))
             loggers += self.open_loggers(stage, folder)
         trainer = self._lightning_trainer(stage, folder, loggers, checkpoint_every_steps, total_steps=len(loader))
@@ -168,14 +168,14 @@ class TrainingLoop:
         finally:
             for logger in loggers:
                 logger.finalize("success")
-        collectives.meet()  # so that all ranks read the same metrics.jsonl
+        collectives.barrier()  # so that all ranks read the same metrics.jsonl
         if not module.stopped_early and module.steps_done != len(loader):
             raise KeyboardInterrupt
 
     def _lightning_trainer(
         self, stage: str, folder: Path, loggers: list[Logger], checkpoint_every_steps: int, *, total_steps: int
     ) -> pl.Trainer:
-        config, together = self.trainer, collectives.count() > 1
+        config, distributed = self.trainer, collectives.world_size() > 1
         callbacks: list[Callback] = [
             CheckpointAndStop(
                 folder, stage=stage, every_steps=checkpoint_every_steps, keep=config.keep_checkpoints, total_steps=total_steps
@@ -185,9 +185,9 @@ class TrainingLoop:
             callbacks.append(StageBar(stage))
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=config.devices if together else 1,
-            num_nodes=config.num_nodes if together else 1,
-            strategy=strategy_for(config.strategy, together=together),
+            devices=config.devices if distributed else 1,
+            num_nodes=config.num_nodes if distributed else 1,
+            strategy=strategy_for(config.strategy, distributed=distributed),
             deterministic="warn" if config.deterministic else False,
             max_epochs=1,
             logger=loggers or False,

@@ -153,7 +153,7 @@ def test_the_cache_is_what_decoding_allocates(tiny, configured, hardware):
     prompt = PromptEncoder(tiny.processor, FLEXIBLE, 2000).encode(make_example(), [[]])
     with torch.inference_mode():
         decoding = NativeDecoding(tiny, [prompt, prompt], 4, 24)
-    buffers = (decoding.keys_LPHDT, decoding.values_LPHTD, decoding.own_keys_LPHMCD, decoding.own_values_LPHMCD)
+    buffers = (decoding.keys_LPKWT, decoding.values_LPKTW, decoding.own_keys_LPKSCW, decoding.own_values_LPKSCW)
     allocated = sum(one.numel() * one.element_size() for one in buffers)
     config = configured("grpo.batch_size=2", "grpo.num_generations=4", "sampling.max_new_tokens=24")
     told = grpo_memory(hardware, config, lengths(len(prompt.prompt_ids), 24)).cache
@@ -302,7 +302,7 @@ def test_it_may_be_tried_all_the_same(run, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING, logger="fires_exp"):
         run("recipe=sft_only", "plan_only=true", "trainer.enforce_resource_estimate=false")
     assert "sft would take about" in caplog.text
-    assert "no hardware lowers it enough" in caplog.text
+    assert "no setting lowers it enough" in caplog.text
 
 
 def test_a_plan_makes_nothing_and_counts_what_the_run_then_does(run, tmp_path, caplog, monkeypatch):

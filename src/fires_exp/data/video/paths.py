@@ -26,7 +26,8 @@ def episode_name(pattern: str, season: int, episode: int) -> str:
         return pattern.format(season=season, episode=episode)
     except (LookupError, ValueError, AttributeError):
         raise DataError(
-            f"dataset.video_pattern={pattern} is not valid; use {{season}} and {{episode}}, as in S{{season:02d}}E{{episode:02d}}.mp4"
+            f"dataset.video_pattern={pattern} is not valid; "
+            "write {season} and {episode}, as in S{season:02d}E{episode:02d}.mp4"
         ) from None
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from fires_exp.baselines.few_shot_prompt import Shot, baseline_messages
+from fires_exp.baselines.few_shot_prompt import Shot, few_shot_messages
 from fires_exp.config.baselines import BaselineConfig
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
@@ -28,7 +28,7 @@ from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import read_bank
-from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.rule_teacher import thought_by_rules
 
 REFUSED = "refused"
 
@@ -129,7 +129,7 @@ class BaselineStage(Stage):
     def _questions(self, shots: list[Shot]) -> Iterator[ChatRequest]:
         frames = self.factory.frame_reader(self.test.video_root)
         for example in self.test.examples:
-            messages = baseline_messages(example, frames.frames_of(example), shots, self.factory.plan)
+            messages = few_shot_messages(example, frames.frames_of(example), shots, self.factory.plan)
             yield ChatRequest(id=example.id, messages=messages)
 
     def _shots(self) -> list[Shot]:
@@ -147,7 +147,7 @@ class BaselineStage(Stage):
     def _thoughts(self) -> list[str]:
         plan, examples = self.factory.plan, self.shots.examples
         if self.thoughts is None:
-            return [annotate(example, plan).text if plan.thinks else "" for example in examples]
+            return [thought_by_rules(example, plan).text if plan.thinks else "" for example in examples]
         bank = read_bank(self.thoughts.folder / BANK)
         missing = [example.id for example in examples if example.id not in bank]
         if missing:

@@ -40,8 +40,8 @@ from fires_exp.scores.epitome.texts import TextReader
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
-from fires_exp.training.epitome import MechanismModule, level_weights, read_pairs
-from fires_exp.training.epitome_data import IGNORED, EncodedPairs, length_batches, read_states
+from fires_exp.training.epitome import MechanismModule, level_weights, predict_pairs
+from fires_exp.training.epitome_data import IGNORED, EncodedPairs, length_batches, encode_texts
 from fires_exp.training.fit import METRICS, TrainingLoop
 from fires_exp.training.step_loader import StepLoader
 
@@ -160,8 +160,8 @@ class EpitomeStage(Stage):
         with tqdm(total=count, desc="reading pairs", unit="pair", disable=not self.progress) as bar:
             for name, pairs in split.items():
                 seekers, responses = reader([pair.seeker for pair in pairs]), reader([pair.response for pair in pairs])
-                states = read_states(trunk.seeker, seekers, pad_id, self.device)
-                frozen = read_states(trunk.response, responses, pad_id, self.device)
+                states = encode_texts(trunk.seeker, seekers, pad_id, self.device)
+                frozen = encode_texts(trunk.response, responses, pad_id, self.device)
                 encoded[name] = EncodedPairs(pairs=pairs, seekers=states, responses=frozen, tokens=responses)
                 bar.update(len(pairs))
         return encoded
@@ -194,13 +194,13 @@ class EpitomeStage(Stage):
             config,
             weights=level_weights([pair.level for pair in train], loss),
             val=encoded["val"].labeled(place),
-            steps_an_epoch=len(plan) // config.epochs,
+            steps_per_epoch=len(plan) // config.epochs,
             seed=seed,
             pad_id=pad_id,
         )
         self.loop.take_steps(
             module,
-            StepLoader(plan, lambda index: train[index], ahead=0),
+            StepLoader(plan, lambda index: train[index], prefetch=0),
             home,
             stage=f"{name}-{loss}",
             checkpoint_every_steps=len(plan) // config.epochs,
@@ -231,7 +231,7 @@ class EpitomeStage(Stage):
             def see(pair: int, levels_3: Tensor, rationales_T2: Tensor, logits: Any = logits, bits: Any = bits) -> None:
                 logits[pair], bits[pair] = levels_3, rationales_T2.argmax(dim=-1)
 
-            read_pairs(mechanism.to(self.device), pairs, pad_id, self.device, see)
+            predict_pairs(mechanism.to(self.device), pairs, pad_id, self.device, see)
             tables[name] = level_table([pair.level for pair in pairs], torch.stack([logits[pair] for pair in range(len(pairs))]))
             carried = [pair for pair in range(len(pairs)) if pairs[pair].level > 0]
             best, tried = results[place]

@@ -24,7 +24,7 @@ from fires_exp.policy.factory import PolicyFactory
 from fires_exp.report.tables import evaluation_text
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import read_bank
-from fires_exp.training.loggers.scores import show_scores
+from fires_exp.training.loggers.scores import log_scores
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +45,7 @@ class Evaluation(Summary):
     def plan(cls, planner: Planner) -> None:
         """The predictions of every policy are planned first."""
         config = planner.config
-        predictions = {policy: planner.predictions(policy) for policy in config.recipe.policies}
+        predictions = {policy.value: planner.predictions(policy) for policy in config.recipe.policies}
         facts: dict[str, Any] = {
             "name": config.name,
             "dataset": planner.test_dataset.name,
@@ -88,7 +88,7 @@ class Evaluation(Summary):
             write_atomically(folder / f"{policy}.jsonl", text)
         facts = self._facts(table)
         write_atomically(run_folder / "metrics.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        show_scores(self.config, run_folder, table)
+        log_scores(self.config, run_folder, table)
         print(evaluation_text(table.as_json()))
 
     def _facts(self, table: MetricsTable) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import CollapseError
+from fires_exp.grpo.batch import RolloutBatch
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.collapse import first_collapse
-from fires_exp.grpo.rewards import Reward, RewardBreakdown
-from fires_exp.grpo.rollouts import RolloutGroup
+from fires_exp.grpo.rewards import Reward
 from fires_exp.pipeline.chat_models import check_service
 from fires_exp.pipeline.judge import describe_judge_requests, judge_identity, reference_judge
 from fires_exp.pipeline.planner import Planner
@@ -130,12 +130,12 @@ class GrpoStage(Stage):
         examples = self.train.examples
         encode = self.factory.encoder(policy.processor, self.train.video_root, examples)
         plan = training_plan(self.config, len(examples), self.seed)
-        if collectives.is_first():
+        if collectives.is_main():
             keep_steps(folder / COMPLETIONS, checkpointed_steps(folder))
 
-        @collectives.first_only
-        def show(step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]) -> None:
-            rows = completion_rows(step, groups, rewards)
+        @collectives.main_rank_only
+        def log_batch(step: int, batch: RolloutBatch) -> None:
+            rows = completion_rows(step, batch)
             _append_rows(folder / COMPLETIONS, rows)
             log_completions(module.loggers, self.logger, rows, step)
 
@@ -152,9 +152,9 @@ class GrpoStage(Stage):
             self.factory.plan,
             total_updates=len(plan) * self.config.updates_per_rollout,
             seed=self.seed,
-            show_completions=show,
+            log_completions=log_batch,
         )
-        loader = StepLoader(plan, lambda index: encode(examples[index]), ahead=self.prefetch_steps)
+        loader = StepLoader(plan, lambda index: encode(examples[index]), prefetch=self.prefetch_steps)
         self.loop.fit(module, loader, folder, stage=self.name, checkpoint_every_steps=self.config.checkpoint_every_steps)
         check_health(folder, self.health)
 
@@ -210,9 +210,7 @@ def check_health(folder: Path, config: HealthConfig) -> None:
     )
 
 
-def completion_rows(
-    step: int, groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]]
-) -> list[dict[str, Any]]:
+def completion_rows(step: int, batch: RolloutBatch) -> list[dict[str, Any]]:
     """A step's completions with their rewards by part, one row each."""
     return [
         {
@@ -228,7 +226,7 @@ def completion_rows(
             "response": rollout.parsed.response,
             "reference_response": group.example.reference_response,
         }
-        for group, group_rewards in zip(groups, rewards, strict=True)
+        for group, group_rewards in zip(batch.groups, batch.rewards, strict=True)
         for index, (rollout, breakdown) in enumerate(zip(group.rollouts, group_rewards, strict=True))
     ]
 

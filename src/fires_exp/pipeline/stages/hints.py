@@ -31,7 +31,7 @@ from fires_exp.pipeline.planner import Planner
 from fires_exp.pipeline.stage import Stage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
-from fires_exp.prompts.templates import told
+from fires_exp.prompts.templates import history_parts
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.files import write_atomically
@@ -171,7 +171,7 @@ def _fitted(
     hint: Hint, part: SupportExample, frames: Sequence[Sequence[Image.Image]], processor: ImageChatProcessor, max_tokens: int
 ) -> tuple[ChatMessage, ...]:
     def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
-        parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
+        parts = (*history_parts(part.history[dropped:], frames[dropped:]), hint.question)
         messages = (ChatMessage(role="user", parts=parts),)
         return messages, len(encode_chat(processor, part, messages).prompt_ids)
 

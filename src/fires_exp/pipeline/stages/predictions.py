@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from fires_exp.config.root import Config
 from fires_exp.config.scoring import PredictConfig
+from fires_exp.data.chunking import chunks
 from fires_exp.data.instances import Instances
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
@@ -33,7 +34,6 @@ from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 from fires_exp.training import preemption
 from fires_exp.training.fit import ADAPTER
-from fires_exp.training.stepped_module import chunks
 
 PREDICTIONS = "predictions.jsonl"
 
@@ -128,19 +128,19 @@ class PredictionsStage(Stage):
 def predict_all(test: Instances, folder: Path, predict: PredictBatch, *, batch_size: int, progress: bool) -> None:
     """Write the rows that `predict` gives for each batch of instances as they come; whole batches are not predicted again."""
     path, examples = folder / PREDICTIONS, test.examples
-    done = collectives.from_first(_keep_whole_batches(path, batch_size) if collectives.is_first() else 0)
+    done = collectives.broadcast(_keep_whole_batches(path, batch_size) if collectives.is_main() else 0)
     longest_seconds = 0.0
     bar = tqdm(total=len(examples), initial=done, desc="predicting", unit="instance", disable=not progress)
     with bar, preemption.deferred():
         # each rank gets whole batches, the same as in a single process, so that the completions are the same too
-        for batches in chunks(chunks(examples[done:], batch_size), collectives.count()):
+        for batches in chunks(chunks(examples[done:], batch_size), collectives.world_size()):
             started = time.monotonic()
-            rows = collectives.joined(predict(batches[collectives.rank()]) if collectives.rank() < len(batches) else [])
+            rows = collectives.gather_items(predict(batches[collectives.rank()]) if collectives.rank() < len(batches) else [])
             _append(path, rows)
             bar.update(len(rows))
             done += len(rows)
             longest_seconds = max(longest_seconds, time.monotonic() - started)
-            if done < len(examples) and (reason := preemption.reason(longest_seconds)):
+            if done < len(examples) and (reason := preemption.stop_reason(longest_seconds)):
                 raise StoppedError(f"predictions stopped after {done} of {len(examples)} instances by {reason}")
 
 
@@ -175,7 +175,7 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-@collectives.first_only
+@collectives.main_rank_only
 def _append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -33,12 +33,12 @@ from fires_exp.policy.frame_sensitivity import frame_sensitivity
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank
-from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.rule_teacher import thought_by_rules
 from fires_exp.thinking.tags import render_completion
 from fires_exp.training.checkpoints import checkpointed_steps
 from fires_exp.training.fit import FACTS, TrainingLoop, fresh_adapter, training_plan
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 FRAME_SENSITIVITY = "frame_sensitivity.json"
 
@@ -130,11 +130,11 @@ class SftStage(Stage):
             self.config,
             total_updates=len(plan),
             seed=self.seed,
-            validation=WholePass(len(validation), lambda index: item(validation[index])) if validation else None,
+            validation=FullPassLoader(len(validation), lambda index: item(validation[index])) if validation else None,
         )
-        loader = StepLoader(plan, lambda index: item(train[index]), ahead=self.prefetch_steps)
+        loader = StepLoader(plan, lambda index: item(train[index]), prefetch=self.prefetch_steps)
         self.loop.fit(module, loader, folder, stage=self.name, checkpoint_every_steps=self.config.checkpoint_every_steps)
-        if collectives.is_first():
+        if collectives.is_main():
             sensitivity = frame_sensitivity(policy, train, encode, completion)
             write_atomically(folder / FRAME_SENSITIVITY, json.dumps(sensitivity) + "\n")
 
@@ -187,7 +187,7 @@ def completion_tokens(
         if example.id in bank:
             thought = bank[example.id].thought.text
         elif plan.thinks and teacher.name == "rules":
-            thought = annotate(example, plan).text
+            thought = thought_by_rules(example, plan).text
         elif plan.thinks:
             more = teacher.max_tokens
         return more + len(sizes.encoder.completion_ids(render_completion(thought, example.reference_response, plan)))

@@ -34,7 +34,7 @@ from fires_exp.pipeline.preflight.stage_estimate import StageEstimate
 from fires_exp.pipeline.stage import Stage
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import encode_chat
-from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.prompts.teacher import prompt_hash, retry_message, teacher_messages
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.report.plots import stacked_shares, standalone
 from fires_exp.report.tables import shares_table
@@ -43,8 +43,8 @@ from fires_exp.services.wire_format import response_settings
 from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
-from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher, synthesize
-from fires_exp.thinking.teacher_answer import LeakLimits, read_thought
+from fires_exp.thinking.synthesis import SetAside, Teacher, thoughts_by_model, thoughts_by_rules
+from fires_exp.thinking.teacher_answer import LeakLimits, parse_teacher_answer
 
 BANK = "thoughts.jsonl"
 SET_ASIDE = "set_aside.jsonl"
@@ -163,7 +163,7 @@ class ThoughtsStage(Stage):
 
     def dry_run(self) -> str:
         return describe_requests(
-            self.artifacts, self.teacher, lambda ask: list(ask_teacher(self._teacher(), ask, self.instances.examples))
+            self.artifacts, self.teacher, lambda ask: list(thoughts_by_model(self._teacher(), ask, self.instances.examples))
         )
 
     def estimate(self, sizes: Sizes) -> StageEstimate:
@@ -172,10 +172,10 @@ class ThoughtsStage(Stage):
     def _results(self) -> Iterator[BankedThought | SetAside]:
         examples = self.instances.examples
         if self.teacher.name == "rules":
-            yield from synthesize(examples, self.factory.plan)
+            yield from thoughts_by_rules(examples, self.factory.plan)
             return
         with tqdm(total=len(examples), desc="thinking", unit="instance", disable=not self.progress) as bar:
-            for result in ask_teacher(self._teacher(), self._backend(), examples):
+            for result in thoughts_by_model(self._teacher(), self._backend(), examples):
                 bar.update()
                 yield result
 
@@ -197,16 +197,16 @@ class ThoughtsStage(Stage):
         config, plan = self.teacher, self.factory.plan
         frames = self.factory.frame_reader(self.instances.video_root)
 
-        def first(example: SupportExample) -> tuple[ChatMessage, ...]:
+        def messages(example: SupportExample) -> tuple[ChatMessage, ...]:
             return teacher_messages(example, frames.frames_of(example), plan)
 
         return Teacher(
             name=config.name,
             plan=plan,
             prompt_hash=prompt_hash(plan),
-            first=first if config.name == "openai" else self._fitted(frames),
-            read=lambda text, example: read_thought(text, plan, example, self._leaks),
-            once_more=once_more,
+            messages=messages if config.name == "openai" else self._fitted(frames),
+            parse=lambda text, example: parse_teacher_answer(text, plan, example, self._leaks),
+            retry_message=retry_message,
             attempts=config.attempts,
         )
 
@@ -214,24 +214,24 @@ class ThoughtsStage(Stage):
         """As `teacher_messages`, with the oldest turns dropped, each with its frames, until the backbone may read it."""
         processor, limit = self.factory.processor(), self.teacher.max_prompt_tokens
 
-        def first(example: SupportExample) -> tuple[ChatMessage, ...]:
+        def messages(example: SupportExample) -> tuple[ChatMessage, ...]:
             images: list[list[Image.Image]] = frames.frames_of(example)
 
             def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
                 shortened = replace(example, history=example.history[dropped:])
-                messages = teacher_messages(shortened, images[dropped:], self.factory.plan)
-                return messages, len(encode_chat(processor, example, messages).prompt_ids)
+                chat = teacher_messages(shortened, images[dropped:], self.factory.plan)
+                return chat, len(encode_chat(processor, example, chat).prompt_ids)
 
-            _, messages = fit_history(
+            _, fitted = fit_history(
                 render,
                 example,
                 limit=limit,
                 limit_key="teacher.max_prompt_tokens",
                 lower_keys=("frames.max_frames", "frames.max_pixels"),
             )
-            return messages
+            return fitted
 
-        return first
+        return messages
 
     @property
     def _leaks(self) -> LeakLimits:

@@ -50,16 +50,16 @@ def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: P
         if chosen.name == "csv":
             return CSVLogger(place, name=stage, version="csv")
         if chosen.name == "tensorboard":
-            from fires_exp.training.loggers.tensorboard import Board
+            from fires_exp.training.loggers.tensorboard import StageTensorBoardLogger
 
-            return Board(place, stage)
+            return StageTensorBoardLogger(place, stage)
         if chosen.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
             raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
-        from fires_exp.training.loggers.wandb import NoWandbRunError, WandbRun
+        from fires_exp.training.loggers.wandb import StageWandbLogger, WandbStartError
 
         try:
-            return WandbRun(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, place=place)
-        except NoWandbRunError as error:
+            return StageWandbLogger(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, logs_folder=place)
+        except WandbStartError as error:
             log.warning("W&B: %s; %s goes on without it, with its numbers in %s", error, stage, place / stage / "csv")
             return CSVLogger(place, name=stage, version="csv")
     except ModuleNotFoundError as error:

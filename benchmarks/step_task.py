@@ -142,7 +142,7 @@ def build_backbone(task: StepTask) -> Policy:
     if source is not None:
         return build_policy(config, cache, device)
     processor = build_processor(config, cache)
-    model = _random_qwen(task, processor, choose_dtype(task.dtype, device), choose_attention("auto", device))
+    model = _random_qwen(task, processor, choose_dtype(Dtype(task.dtype), device), choose_attention(Attention.auto, device))
     policy = Policy(model, processor, task.backbone)
     policy.to(device)
     return policy.eval()

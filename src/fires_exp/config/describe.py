@@ -46,11 +46,12 @@ def describe() -> str:
     lines = [HEADER + "\n".join(_group_row(group, options, chosen.get(group)) for group, options in groups().items())]
     lines += ["", "## Keys", "", "| key | type | default run | scale=paper | meaning |", "| --- | --- | --- | --- | --- |"]
     known = keys(Config)
+    optional = [name for name, (annotation, _) in known.items() if is_optional(annotation) and group_of(annotation) is not None]
     for name, (annotation, declared) in known.items():
         if group_of(annotation) is not None and not is_optional(annotation):
             continue
-        if (parent := name.rpartition(".")[0]) and is_optional(known[parent][0]):
-            continue  # of a second dataset or backbone: the same keys as the first has
+        if any(name.startswith(f"{group}.") for group in optional):
+            continue  # a second dataset or backbone has the same keys as the first
         ours, theirs = _value(default, name), _value(paper, name)
         shown = "" if ours == theirs else f"`{theirs}`"
         lines.append(f"| `{name}` | {_kind_name(annotation)} | `{ours}` | {shown} | {_cell(declared.meaning)} |")

@@ -69,7 +69,7 @@ def test_two_ranks_that_are_stopped_and_then_lose_one_end_as_one_process_does(tm
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
     assert f"sft: going on after step {step} of 6" in said
-    assert said.splitlines()[-1] == "fires_exp: rank 1 was killed by SIGKILL; the run is ended"
+    assert said.splitlines()[-1].startswith("fires_exp: rank 1 was killed by SIGKILL")
     assert "Traceback" not in said
 
     _, said = (last := start(two, cache, *TWO)).communicate()

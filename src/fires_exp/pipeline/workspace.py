@@ -21,7 +21,7 @@ from fires_exp.data.video.frames import FrameReader
 from fires_exp.distributed.device import select_device
 from fires_exp.errors import ConfigError
 from fires_exp.pipeline.resource_errors import exhaustion_told
-from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor, PromptEncoder
@@ -97,7 +97,7 @@ class Workspace:
         """The backbone with these adapters folded in, in order."""
         policy = build_policy(self.config.backbone, self.cache, self.device)
         for folder in adapters:
-            fold_adapter(policy, folder)
+            merge_adapter(policy, folder)
         return policy
 
     def encode(

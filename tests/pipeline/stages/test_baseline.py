@@ -203,8 +203,8 @@ def test_a_baseline_that_was_killed_is_asked_what_is_missing_and_no_more(tmp_pat
         first.kill()
         first.wait()
         time.sleep(0.3)  # what was under way is answered into the void
-        (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-        kept, sent = ledger.read_text().count("\n"), len(server.requests)
+        (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+        kept, sent = cache.read_text().count("\n"), len(server.requests)
         assert sent < 24
         assert sent - kept <= 3
         again = subprocess.run(

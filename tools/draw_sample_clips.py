@@ -1,9 +1,9 @@
-"""Draw the videos of the sample corpus: whoever is speaking, with the expression that faces.csv names.
+"""Draw the videos of the sample corpus: the person who speaks, with the expression given in faces.csv.
 
-    python src/fires_exp/data/sample_corpus/draw_clips.py [--seed 42] [--out videos]
+    python tools/draw_sample_clips.py [--seed 42] [--out FOLDER]
 
-One video for each conversation, timed as MESC.csv says. Needs PyAV, which the project's `dev` extra installs.
-The same seed draws the same pictures; another version of the encoder may write other bytes.
+One video per conversation, with the times of MESC.csv. Needs PyAV, which the project's `dev` extra installs. The same seed
+draws the same pictures; another version of the encoder may write different bytes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw
 
-HERE = Path(__file__).parent
+CORPUS = Path(__file__).resolve().parents[1] / "src" / "fires_exp" / "data" / "sample_corpus"
 SIZE = 112
 FPS = 5
 OVERSAMPLING = 3
 TAIL_FRAMES = 3
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 Point = tuple[float, float]
 Eyes = Literal["open", "happy", "shut"]
 Mouth = Literal["line", "teeth", "wavy", "twisted"]
 
-INK: Colour = (45, 32, 36)
-WHITE: Colour = (255, 255, 255)
-WATER: Colour = (74, 160, 245)
-RED: Colour = (226, 42, 36)
-PINK: Colour = (240, 120, 128)
-GREEN: Colour = (138, 178, 84)
-GREY: Colour = (138, 144, 160)
-PALE: Colour = (246, 246, 250)
+INK: Color = (45, 32, 36)
+WHITE: Color = (255, 255, 255)
+WATER: Color = (74, 160, 245)
+RED: Color = (226, 42, 36)
+PINK: Color = (240, 120, 128)
+GREEN: Color = (138, 178, 84)
+GRAY: Color = (138, 144, 160)
+PALE: Color = (246, 246, 250)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,9 +58,9 @@ class Expression:
     curve: float = 0.0  # how far the middle of the mouth lies below its corners
     mouth_open: float = 0.0
     mouth_width: float = 11.0
-    tint: Colour | None = None
+    tint: Color | None = None
     tint_share: float = 0.0
-    cheeks: Colour | None = None
+    cheeks: Color | None = None
     tears: Literal["", "drop", "streams"] = ""
     sweat: bool = False
     rings: bool = False
@@ -186,7 +186,7 @@ EXPRESSIONS: Mapping[str, Expression] = {
         lid=0.6,
         gaze=(0, 3.5),
         mouth_width=9,
-        tint=GREY,
+        tint=GRAY,
         tint_share=0.5,
         shift=(0, 6),
     ),
@@ -212,24 +212,24 @@ EXPRESSIONS: Mapping[str, Expression] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Person:
-    """What stays the same about a face."""
+    """The features of a face that no expression changes."""
 
-    skin: Colour
-    hair: Colour
+    skin: Color
+    hair: Color
     style: Literal["short", "long", "curly", "bun", "bald"]
-    clothes: Colour
+    clothes: Color
     therapist: bool = False
 
 
-SKINS: Sequence[Colour] = ((250, 214, 184), (236, 190, 150), (214, 160, 118), (186, 130, 92))
-HAIRS: Sequence[Colour] = ((58, 38, 28), (112, 66, 32), (206, 152, 64), (30, 28, 34), (164, 72, 40))
+SKINS: Sequence[Color] = ((250, 214, 184), (236, 190, 150), (214, 160, 118), (186, 130, 92))
+HAIRS: Sequence[Color] = ((58, 38, 28), (112, 66, 32), (206, 152, 64), (30, 28, 34), (164, 72, 40))
 STYLES: Sequence[Literal["short", "long", "curly", "bun"]] = ("short", "long", "curly", "bun")
-CLOTHES: Sequence[Colour] = ((208, 84, 72), (72, 116, 196), (228, 176, 60), (150, 96, 178), (240, 136, 72))
+CLOTHES: Sequence[Color] = ((208, 84, 72), (72, 116, 196), (228, 176, 60), (150, 96, 178), (240, 136, 72))
 THERAPISTS: Sequence[Person] = (
     Person(skin=(244, 206, 176), hair=(188, 190, 198), style="bun", clothes=(52, 84, 84), therapist=True),
     Person(skin=(196, 140, 102), hair=(88, 92, 102), style="bald", clothes=(58, 62, 92), therapist=True),
 )
-BACKGROUNDS: Sequence[Colour] = (  # one for each situation
+BACKGROUNDS: Sequence[Color] = (  # one per situation
     (190, 206, 220),
     (222, 212, 176),
     (232, 196, 206),
@@ -261,9 +261,9 @@ class Spoken:
 class Face:
     """A drawing of one moment, at a multiple of the final size."""
 
-    def __init__(self, person: Person, expression: Expression, background: Colour, sway: Point) -> None:
+    def __init__(self, person: Person, expression: Expression, background: Color, sway: Point) -> None:
         self.person = person
-        self.look = expression
+        self.expression = expression
         self.skin = blend(person.skin, expression.tint or person.skin, expression.tint_share)
         self.image = Image.new("RGB", (SIZE * OVERSAMPLING, SIZE * OVERSAMPLING), background)
         self.pen = ImageDraw.Draw(self.image)
@@ -273,8 +273,8 @@ class Face:
     def picture(self, talk: float, drip: float) -> Image.Image:
         """`talk` (0 to 1) opens the mouth; `drip` (0 to 1) is how far tears and sweat have run."""
         self._head()
-        self.x += self.look.shift[0]
-        self.y += self.look.shift[1]
+        self.x += self.expression.shift[0]
+        self.y += self.expression.shift[1]
         self._cheeks()
         self._nose()
         for side in (-1, 1):
@@ -284,7 +284,7 @@ class Face:
         self._water(drip)
         if self.person.therapist:
             self._glasses()
-        if self.look.hands:
+        if self.expression.hands:
             self._hands()
         return self.image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
@@ -319,35 +319,35 @@ class Face:
         self._polygon(rim + inner, self.person.hair)
 
     def _cheeks(self) -> None:
-        if self.look.cheeks is not None:
-            strength = 0.75 if self.look.cheeks == RED else 0.55
+        if self.expression.cheeks is not None:
+            strength = 0.75 if self.expression.cheeks == RED else 0.55
             for side in (-1, 1):
-                self._ellipse(side * 24, 13, 8, 6, blend(self.skin, self.look.cheeks, strength))
+                self._ellipse(side * 24, 13, 8, 6, blend(self.skin, self.expression.cheeks, strength))
 
     def _nose(self) -> None:
         self._line([(0, 3), (3, 9), (-1, 10)], blend(self.skin, INK, 0.45), 1.6)
-        if self.look.wrinkled_nose:
+        if self.expression.wrinkled_nose:
             for height in (0, 3.5, 7):
                 self._line([(-5, height), (0, height - 2), (5, height)], blend(self.skin, INK, 0.75), 1.5)
 
     def _eye(self, side: int) -> None:
-        look, middle, height = self.look, side * 15.0, -5.0
-        if look.rings:
+        expression, middle, height = self.expression, side * 15.0, -5.0
+        if expression.rings:
             self._ellipse(middle, height + 4.5, 10, 7.5, blend(self.skin, (88, 62, 104), 0.55))
-        if look.eyes != "open":
-            bend = -6 if look.eyes == "happy" else 5
+        if expression.eyes != "open":
+            bend = -6 if expression.eyes == "happy" else 5
             arc = [(middle + t * 8, height + 1 + bend * (1 - t * t)) for t in np.linspace(-1, 1, 11)]
             self._line(arc, INK, 2.8)
             return
-        self._ellipse(middle, height, 8.5, look.eye_height + 0.8, INK)
-        self._ellipse(middle, height, 7.6, look.eye_height, WHITE)
-        reach = 7.0 - look.pupil if look.gaze[0] else 0.0
-        along = max(-reach, min(reach, look.gaze[0]))
-        self._ellipse(middle + along, height + look.gaze[1], look.pupil, look.pupil, INK)
-        if look.lid:
-            top = height - look.eye_height - 1.4
-            edge = height - look.eye_height + 2 * look.eye_height * look.lid
-            inner, outer = edge + look.lid_slant / 2, edge - look.lid_slant / 2
+        self._ellipse(middle, height, 8.5, expression.eye_height + 0.8, INK)
+        self._ellipse(middle, height, 7.6, expression.eye_height, WHITE)
+        reach = 7.0 - expression.pupil if expression.gaze[0] else 0.0
+        along = max(-reach, min(reach, expression.gaze[0]))
+        self._ellipse(middle + along, height + expression.gaze[1], expression.pupil, expression.pupil, INK)
+        if expression.lid:
+            top = height - expression.eye_height - 1.4
+            edge = height - expression.eye_height + 2 * expression.eye_height * expression.lid
+            inner, outer = edge + expression.lid_slant / 2, edge - expression.lid_slant / 2
             left, right = (outer, inner) if side < 0 else (inner, outer)
             lid = blend(self.skin, INK, 0.08)
             start, end = middle - 9.5, middle + 9.5
@@ -355,47 +355,47 @@ class Face:
             self._line([(start, left), (end, right)], INK, 2.2)
 
     def _brow(self, side: int) -> None:
-        colour = blend(self.person.hair, INK, 0.55)
-        outer, inner = (side * 24, self.look.brow_outer - 17), (side * 7, self.look.brow_inner - 17)
-        self._line([outer, inner], colour, 3.6)
+        color = blend(self.person.hair, INK, 0.55)
+        outer, inner = (side * 24, self.expression.brow_outer - 17), (side * 7, self.expression.brow_inner - 17)
+        self._line([outer, inner], color, 3.6)
 
     def _mouth(self, talk: float) -> None:
-        look, height = self.look, 24.0
+        expression, height = self.expression, 24.0
         ends = np.linspace(-1, 1, 21)
-        gap = look.mouth_open + (0 if look.mouth == "teeth" else 4.0 * talk)
+        gap = expression.mouth_open + (0 if expression.mouth == "teeth" else 4.0 * talk)
 
         def lip(t: float, lower: bool) -> Point:
-            y = height - look.curve / 2 + look.curve * (1 - t * t)
-            if look.mouth == "wavy":
+            y = height - expression.curve / 2 + expression.curve * (1 - t * t)
+            if expression.mouth == "wavy":
                 y += 1.3 * math.sin(3 * math.pi * t)
-            if look.mouth == "twisted":
+            if expression.mouth == "twisted":
                 y += 4.5 * t
-            share = (1.0 if lower else 0.0) if look.eyes == "happy" else (0.5 if lower else -0.5)
-            return look.mouth_width * t, y + gap * share * math.sqrt(1 - t * t)
+            share = (1.0 if lower else 0.0) if expression.eyes == "happy" else (0.5 if lower else -0.5)
+            return expression.mouth_width * t, y + gap * share * math.sqrt(1 - t * t)
 
         upper = [lip(float(t), False) for t in ends]
         lower = [lip(float(t), True) for t in ends]
-        if look.mouth == "teeth":
+        if expression.mouth == "teeth":
             self._polygon(upper + lower[::-1], WHITE)
             for t in (-0.6, -0.2, 0.2, 0.6):
                 self._line([lip(t, False), lip(t, True)], INK, 1.2)
-            self._line([(-look.mouth_width, height), (look.mouth_width, height)], INK, 1.2)
+            self._line([(-expression.mouth_width, height), (expression.mouth_width, height)], INK, 1.2)
         elif gap > 1.5:
             self._polygon(upper + lower[::-1], (122, 30, 40))
-            if look.eyes == "happy":
+            if expression.eyes == "happy":
                 self._polygon([*upper[3:-3], *((x, y + 3) for x, y in upper[-4:2:-1])], WHITE)
         self._line(upper, INK, 2.3)
         self._line(lower, INK, 2.3)
 
     def _water(self, drip: float) -> None:
-        if self.look.tears == "streams":
+        if self.expression.tears == "streams":
             for side in (-1, 1):
                 self._line([(side * 15, 2), (side * 17, 14), (side * 17, 24 + 4 * drip)], WATER, 5)
                 self._drop(side * 17, 28 + 5 * drip, 4)
-        elif self.look.tears == "drop":
+        elif self.expression.tears == "drop":
             self._line([(-17, 3), (-19, 9 + 3 * drip)], blend(WATER, WHITE, 0.35), 3)
             self._drop(-19, 12 + 4 * drip, 4.6)
-        if self.look.sweat:
+        if self.expression.sweat:
             self._drop(30, -18 + 4 * drip, 4)
             self._drop(-31, -11 + 4 * drip, 3.4)
             self._drop(34, -2 + 3 * drip, 3)
@@ -412,15 +412,15 @@ class Face:
         self._line([(-3, -5), (3, -5)], frame, 1.8)
 
     def _hands(self) -> None:
-        colour, rim = self.skin, blend(self.skin, INK, 0.7)
+        color, rim = self.skin, blend(self.skin, INK, 0.7)
         for side in (-1, 1):
             self._line([(side * 40, 54), (side * 25, 16)], rim, 17)
             self._line([(side * 40, 54), (side * 25, 16)], self.person.clothes, 14.5)
-            self._ellipse(side * 19, 6, 13, 12, colour, rim, 1.5)
+            self._ellipse(side * 19, 6, 13, 12, color, rim, 1.5)
             for finger in range(4):
                 x = side * (5.5 + 7.5 * finger)
                 self._line([(x, 3), (x, -22 + 2 * abs(finger - 1.5))], rim, 8.4)
-                self._line([(x, 5), (x, -22 + 2 * abs(finger - 1.5))], colour, 6)
+                self._line([(x, 5), (x, -22 + 2 * abs(finger - 1.5))], color, 6)
 
     def _ellipse(
         self,
@@ -428,17 +428,17 @@ class Face:
         y: float,
         rx: float,
         ry: float,
-        fill: Colour | None,
-        rim: Colour | None = None,
+        fill: Color | None,
+        rim: Color | None = None,
         width: float = 0,
     ) -> None:
         box = (*self._at(x - rx, y - ry), *self._at(x + rx, y + ry))
         self.pen.ellipse(box, fill=fill, outline=rim, width=round(width * OVERSAMPLING))
 
-    def _polygon(self, points: Sequence[Point], fill: Colour) -> None:
+    def _polygon(self, points: Sequence[Point], fill: Color) -> None:
         self.pen.polygon([self._at(*point) for point in points], fill=fill)
 
-    def _line(self, points: Sequence[Point], fill: Colour, width: float) -> None:
+    def _line(self, points: Sequence[Point], fill: Color, width: float) -> None:
         """With round ends."""
         path = [self._at(*point) for point in points]
         self.pen.line(path, fill=fill, width=round(width * OVERSAMPLING), joint="curve")
@@ -449,16 +449,16 @@ class Face:
         return (self.x + x) * OVERSAMPLING, (self.y + y) * OVERSAMPLING
 
 
-def blend(colour: Colour, other: Colour, share: float) -> Colour:
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
+def blend(color: Color, other: Color, share: float) -> Color:
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
     return red, green, blue
 
 
 def read_spoken() -> Iterator[tuple[tuple[int, int], list[Spoken]]]:
     """The utterances of each video, by (season, episode)."""
-    with (HERE / "faces.csv").open(encoding="utf-8", newline="") as file:
+    with (CORPUS / "faces.csv").open(encoding="utf-8", newline="") as file:
         faces = {(row["Dialogue_ID"], row["Utterance_ID"]): row["expression"] for row in csv.DictReader(file)}
-    with (HERE / "MESC.csv").open(encoding="utf-8", newline="") as file:
+    with (CORPUS / "MESC.csv").open(encoding="utf-8", newline="") as file:
         spoken = [
             Spoken(
                 season=int(row["Season"]),
@@ -504,15 +504,15 @@ def draw_frames(lines: Sequence[Spoken], seed: int) -> Iterator[Image.Image]:
     sway = np.zeros(2)
     for frame in range(math.ceil(lines[-1].end * FPS) + TAIL_FRAMES):
         line = next((line for line in reversed(lines) if line.first_frame <= frame), lines[0])
-        look = EXPRESSIONS[line.expression]
-        if frame % FPS == 0:  # whole pixels, and seldom: every movement of the head costs bytes
+        expression = EXPRESSIONS[line.expression]
+        if frame % FPS == 0:  # whole pixels, and only once a second: each movement of the head adds bytes
             sway = np.clip(sway + random.integers(-1, 2, 2), -2, 2)
-        shake = round(random.normal(0, look.tremble)) if look.tremble else 0
+        shake = round(random.normal(0, expression.tremble)) if expression.tremble else 0
         speaking = line.start <= frame / FPS < line.end
         talk = float(random.choice([0.0, 0.5, 1.0])) if speaking else 0.0
         face = Face(
             therapist if line.therapist else client,
-            look,
+            expression,
             blend(background, WHITE, 0.45) if line.therapist else background,
             (float(sway[0] + shake), float(sway[1])),
         )
@@ -549,7 +549,7 @@ def encode(frames: Iterator[Image.Image], key_frames: frozenset[int], path: Path
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the videos of the sample corpus.")
     parser.add_argument("--seed", type=int, default=42, help="seed of the small movements (default 42)")
-    parser.add_argument("--out", type=Path, default=HERE / "videos", help="default: videos, beside this file")
+    parser.add_argument("--out", type=Path, default=CORPUS / "videos", help="default: the videos folder of the sample corpus")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for (season, episode), lines in read_spoken():

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 
 from fires_exp.cli.optimized_metric import objective_of
 from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.config.renamed import refuse_old_overrides
 from fires_exp.config.root import Config
 from fires_exp.config.secrets import refuse_secrets, without_secrets
 from fires_exp.errors import ConfigError, FiresError
@@ -35,7 +36,7 @@ register_schema()
 
 @hydra.main(version_base="1.3", config_path="pkg://fires_exp.conf", config_name="config")
 def compose_and_start(tree: DictConfig) -> float | None:
-    """Check the tree and start its job in Hydra's output folder. In a sweep, what `objective` names."""
+    """Check the tree and start its job in Hydra's output folder. In a sweep, what `optimized_metric` names."""
     hydra_config = HydraConfig.get()
     run_folder = Path(hydra_config.runtime.output_dir)
     try:
@@ -84,6 +85,7 @@ def main() -> None:
     """Entry point of `python -m fires_exp` and of the command `fires-exp`."""
     try:  # before Hydra writes what it was given into the run folder
         refuse_secrets((argument.partition("=")[0], argument) for argument in sys.argv[1:])
+        refuse_old_overrides(sys.argv[1:])
     except FiresError as error:
         print(f"fires_exp: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)

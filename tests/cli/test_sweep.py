@@ -18,7 +18,6 @@ from fires_exp.paper.table import make_table
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    "scale=smoke",
     "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2", "grpo.max_steps=1", "sft.max_steps=1",
     "metrics.include=[bleu_2]", "reward.support_skill_weight=0",
 ]  # fmt: skip
@@ -31,14 +30,13 @@ def table(tmp_path):
     folder.mkdir(parents=True)
     rows = [("FIRES", "fires"), ("GPT-4o", "gpt_4o_3shot"), ("beta = 0", "beta_0")]
     (folder / "runs.yaml").write_text(yaml.safe_dump([{"row": row, "experiment": name} for row, name in rows]))
-    (folder.parent / "scales.yaml").write_text(yaml.safe_dump({"tiny": TINY}))
     return folder
 
 
 @pytest.fixture
 def jobs(table, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    plain, *others = plan(table, "tiny", [42], [f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
+    plain, *others = plan(table, "smoke", [42], [*TINY, f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
     return [plain, *(replace(job, hydra=("hydra/launcher=joblib",)) for job in others)]
 
 
@@ -67,11 +65,11 @@ def test_runs_at_the_same_time_share_their_stages_and_one_that_fails_stops_nobod
 
 def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, tmp_path, capsys):
     (table / "runs.yaml").write_text("- {row: w/o RL, experiment: wo_rl}\n")
-    asked = [str(table), "--scale", "tiny", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
+    asked = [str(table), "--scale", "smoke", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
     light = ["metrics.include=[distinct_3]", "recipe.policies=[sft]"]  # no scorer to train, nothing answered before training
-    assert main([*asked, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
+    assert main([*asked, *TINY, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 done")
-    scale_folder = tmp_path / "runs" / "table" / "tiny"
+    scale_folder = tmp_path / "runs" / "table" / "smoke"
     tables = [json.loads((scale_folder / "wo_rl" / f"seed_{seed}" / "metrics.json").read_text()) for seed in (42, 43)]
     first, second = (
         next(row["value"] for row in of["policies"]["sft"] if row["name"] == "Distinct-3 (per response)") for of in tables
@@ -87,31 +85,39 @@ def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, t
 
 def test_folders_and_scales_that_are_not_there_are_named(table, tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"no runs.yaml"):
-        plan(tmp_path, "tiny", [42], [], tmp_path)
-    with pytest.raises(ConfigError, match=r"--scale huge: choose one of tiny"):
+        plan(tmp_path, "smoke", [42], [], tmp_path)
+    with pytest.raises(ConfigError, match=r"--scale huge: .*demo, paper, smoke"):
         plan(table, "huge", [42], [], tmp_path)
-    assert main([str(table), "--scale", "tiny", "--seeds", "4x"]) == 2
+    assert main([str(table), "--scale", "smoke", "--seeds", "4x"]) == 2
     assert capsys.readouterr().err.startswith("fires_exp: --seeds 4x")
 
 
-def test_every_row_of_every_table_composes_at_the_demo_scale_with_its_ablation_intact(tmp_path):
+@pytest.mark.parametrize("scale", ["demo", "paper"])
+def test_every_row_of_every_table_composes_at_each_scale_with_its_ablation_intact(tmp_path, scale):
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         for runs in sorted((ROOT / "experiments").glob("*/runs.yaml")):
-            for job in plan(runs.parent, "demo", [42], [], tmp_path):
+            for job in plan(runs.parent, scale, [42], [], tmp_path):
                 scaled, alone = compose("config", list(job.overrides)), compose("config", [job.overrides[0]])
                 for group in ("aspects", "recipe", "reward", "baseline", "trained_baseline", "teacher", "test_dataset"):
                     assert scaled[group] == alone[group], (job.experiment, group)
                 for leaf in ("frames.name", "sft.fraction", "grpo.beta"):
                     assert OmegaConf.select(scaled, leaf) == OmegaConf.select(alone, leaf), (job.experiment, leaf)
-                assert job.folder == tmp_path / runs.parent.name / "demo" / job.experiment / "seed_42"
+                assert job.folder == tmp_path / runs.parent.name / scale / job.experiment / "seed_42"
+
+
+def test_the_paper_s_scale_brings_its_corpus_backbone_and_device_unless_others_are_named(table, tmp_path):
+    (job, *_) = plan(table, "paper", [42], [], tmp_path)
+    assert job.overrides[1:] == ("scale=paper", "seed=42", "dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=gpu")
+    (job, *_) = plan(table, "paper", [42], ["trainer=ddp", "dataset.root=x"], tmp_path)
+    assert job.overrides[3:] == ("dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=ddp", "dataset.root=x")
 
 
 def test_a_launcher_starts_each_row_by_itself_and_does_not_decide_what_a_run_is(table, tmp_path):
     extra = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=600", "dataset.limit.test=2"]
-    (launched, *_), (plain, *_) = plan(table, "tiny", [42], extra, tmp_path), plan(table, "tiny", [42], extra[2:], tmp_path)
+    (launched, *_), (plain, *_) = plan(table, "smoke", [42], extra, tmp_path), plan(table, "smoke", [42], extra[2:], tmp_path)
     assert launched.overrides == plain.overrides
-    folder = tmp_path / "table" / "tiny" / "fires" / "seed_42"
+    folder = tmp_path / "table" / "smoke" / "fires" / "seed_42"
     begin = [sys.executable, "-m", "fires_exp"]
     assert launched.command == [
         *begin, "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", *launched.overrides, *extra[:2]

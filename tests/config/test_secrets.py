@@ -67,7 +67,7 @@ def test_numbers_must_be_finite(composed):
     for value in (math.nan, math.inf):
         tree = OmegaConf.to_container(composed(), resolve=True)
         tree["sft"]["optimizer"]["learning_rate"] = value
-        with pytest.raises(ConfigError, match=r"^(sft\.)?optimizer\.learning_rate=(nan|inf): write a "):
+        with pytest.raises(ConfigError, match=r"^sft\.optimizer\.learning_rate=(nan|inf): write a "):
             load_config(tree)
 
 
@@ -78,7 +78,7 @@ def test_numbers_must_be_finite(composed):
         (b"\xff\xfe\x00", "cannot be read ("),
         (b"- 1\n- 2\n", "holds no configuration"),
         (b"", " has no value; write "),
-        (b"name: x\nmeadow: 1\n", "meadow: Key 'meadow' not in 'Config'"),
+        (b"name: x\nmeadow: 1\n", ": meadow: "),
     ],
 )
 def test_a_resolved_tree_that_cannot_be_used_is_named_with_the_remedy(tmp_path, content, problem):

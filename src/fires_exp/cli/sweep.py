@@ -83,9 +83,10 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
     scales = groups()["scale"]
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)}")
-    sized = (f"scale={scale}", *(PAPER_SETUP if scale == "paper" else ()))
     hydra = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
     settings = [override for override in extra if override not in hydra]
+    chosen = {override.partition("=")[0] for override in settings}
+    setup = [override for override in PAPER_SETUP if scale == "paper" and override.partition("=")[0] not in chosen]
     rows = yaml.safe_load((table / "runs.yaml").read_text(encoding="utf-8"))
     return [
         Job(
@@ -93,7 +94,7 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
             experiment=row["experiment"],
             seed=seed,
             folder=out / table.name / scale / row["experiment"] / f"seed_{seed}",
-            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *sized, *settings),
+            overrides=(f"+experiment={row['experiment']}", f"scale={scale}", f"seed={seed}", *setup, *settings),
             hydra=hydra,
         )
         for seed in seeds

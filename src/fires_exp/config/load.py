@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -19,6 +19,7 @@ from fires_exp.config.secrets import refuse_secrets
 from fires_exp.errors import ConfigError
 
 SCHEMA_NAME = "config_schema"
+Schema = TypeVar("Schema")
 
 
 def register_schema() -> None:
@@ -27,8 +28,13 @@ def register_schema() -> None:
 
 
 def load_config(tree: DictConfig | dict[str, Any]) -> Config:
-    """The tree as a `Config`. Raises `ConfigError` in one line for unknown keys, wrong types, missing and impossible values, and
-    for keys and passwords, which belong into the environment.
+    """`load_as` for the configuration of a run."""
+    return load_as(Config, tree)
+
+
+def load_as(schema: type[Schema], tree: DictConfig | dict[str, Any]) -> Schema:
+    """The tree as an object of this dataclass. Raises `ConfigError` in one line for unknown keys, wrong types, missing and
+    impossible values, and for keys and passwords, which belong into the environment.
 
     Hydra lets `+reward.skil=0` add a key that nothing reads; merging the plain tree into the schema once more refuses it.
     """
@@ -36,14 +42,14 @@ def load_config(tree: DictConfig | dict[str, Any]) -> Config:
         plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
         assert isinstance(plain, dict)
         refuse_secrets((key, value) for key, value in _leaves(plain) if isinstance(value, str))
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=…")
         for key, value in _leaves(OmegaConf.to_container(merged)):
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{key}={value}: write a finite number")
-        return cast(Config, OmegaConf.to_object(merged))
+        return cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         problem = str(error).strip().splitlines()[0]
         raise ConfigError(f"{error.full_key or 'configuration'}: {problem}; docs/config.md lists every key") from None

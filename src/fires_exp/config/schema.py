@@ -619,12 +619,12 @@ class MetricsConfig:
 class RecipeConfig:
     name: str = leaf("name in reports")
     stages: list[str] = leaf(
-        "what to do, in order: inspect, train_epitome, synthesize, sft, grpo, evaluate; or score, export or chat alone"
+        "what to do, in order: train_epitome, synthesize, sft, grpo, evaluate"
     )
     policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, baseline")
 
     def __post_init__(self) -> None:
-        order = ("inspect", "train_epitome", "synthesize", "sft", "grpo", "evaluate", "score", "export", "chat")
+        order = ("train_epitome", "synthesize", "sft", "grpo", "evaluate")
         for stage in self.stages:
             _one_of("recipe.stages", stage, order)
         places = [order.index(stage) for stage in self.stages]
@@ -632,11 +632,6 @@ class RecipeConfig:
             places == sorted(set(places)),
             f"recipe.stages={list(self.stages)}: each stage once, in the order {', '.join(order)}",
         )
-        for stage in ("score", "export", "chat"):
-            _check(
-                stage not in self.stages or len(self.stages) == 1,
-                f"recipe.stages={list(self.stages)}: {stage} goes with no other stage",
-            )
         for policy in self.policies:
             _one_of("recipe.policies", policy, ("zero_shot", "sft", "grpo", "baseline"))
             _check(
@@ -684,21 +679,6 @@ class TrainerConfig:
     def processes(self) -> int:
         """On all nodes together."""
         return self.devices * self.num_nodes
-
-
-@dataclass(kw_only=True)
-class ChatConfig:
-    web: bool = leaf("a page for a browser instead of the terminal")
-    host: str = leaf(
-        "the address that the page is served at; with another than 127.0.0.1 others can reach it, without a password"
-    )
-    port: int = leaf("the port of the page; 0 takes a free one")
-    max_video_megabytes: int = leaf("largest clip that the page takes")
-    decoding: SamplingConfig = leaf("how responses are decoded; temperature 0 is greedy, as in the evaluation")
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.port < 2**16, f"chat.port={self.port}: write a number from 0 to {2**16 - 1}")
-        _check(self.max_video_megabytes >= 1, f"chat.max_video_megabytes={self.max_video_megabytes}: write at least 1")
 
 
 @dataclass(kw_only=True)
@@ -757,14 +737,6 @@ class Config:
     epitome: EpitomeConfig = leaf("how scorers of support skills are trained, where reward.support_skill.scorer names none")
     predict: PredictConfig = leaf("what is answered for the table")
     metrics: MetricsConfig = leaf("what the table measures")
-    predictions: Any = leaf('recipe=score: a file, or a list of files, with a line {"id", "response"} for each instance')
-    references: str | None = leaf("recipe=score: a file of the same form; null takes `reference_response` of the predictions")
-    adapter: str | None = leaf(
-        "recipe=chat and recipe=export: RUN_FOLDER, or RUN_FOLDER:POLICY; its model takes the place of the configured one. "
-        "null chats with the untrained backbone"
-    )
-    export_folder: str | None = leaf("recipe=export: a new folder for the model; null takes model/ in the run folder")
-    chat: ChatConfig = leaf("how one talks to the model")
     recipe: RecipeConfig = leaf("which stages run")
     plan_only: bool = leaf("say what the run would take, in steps, tokens, memory and disk, and stop there")
     objective: str | None = leaf(
@@ -817,29 +789,6 @@ class Config:
         _check(
             self.reward.judge.sends or ("grpo" in self.recipe.stages and self.reward.judge_weight > 0),
             f"reward.judge.dry_run goes with reward=judge and a recipe with grpo, not with recipe={self.recipe.name}",
-        )
-        files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
-        _check(
-            files is None or (isinstance(files, list) and all(isinstance(file, str) for file in files)),
-            f"predictions={self.predictions}: write a file, or [one.jsonl,another.jsonl]",
-        )
-        _check(
-            bool(files) == ("score" in self.recipe.stages),
-            f"predictions={self.predictions} with recipe.stages={list(self.recipe.stages)}: recipe=score and predictions=<file> "
-            "go together",
-        )
-        _check(self.references is None or bool(files), f"references={self.references}: only recipe=score reads them")
-        _check(
-            self.adapter is not None or "export" not in self.recipe.stages,
-            "recipe=export needs adapter=<run folder>: which model shall be exported?",
-        )
-        _check(
-            self.adapter is None or self.recipe.stages in (["export"], ["chat"]),
-            f"adapter={self.adapter}: only recipe=chat and recipe=export take a trained model",
-        )
-        _check(
-            self.export_folder is None or "export" in self.recipe.stages,
-            f"export_folder={self.export_folder}: only recipe=export writes one",
         )
         _check(
             self.objective is None or ("evaluate" in self.recipe.stages and self.predict.split != "test"),

@@ -21,12 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.config.schema import TrainerConfig
-from fires_exp.errors import ConfigError
+from fires_exp.errors import ConfigError, ExitCode, signal_exit_code
 
-# what a rank ends with when another one is gone: the reason to tell is the other's
-OTHER_RANK_LOST = 3
 GRACE_SECONDS = 60.0
-KILLED = 128
 
 STARTER = "FIRES_EXP_STARTER"
 
@@ -97,7 +94,7 @@ def start_ranks(run_folder: Path, trainer: TrainerConfig, environment: Mapping[s
     os.close(writing)
     if status < 0:
         print(f"fires_exp: rank {rank} was killed by {signal.Signals(-status).name}; the run is ended", file=sys.stderr)
-        return KILLED - status
+        return signal_exit_code(-status)
     if status and rank:
         print(f"fires_exp: rank {rank}: {_last_line(run_folder / f'rank{rank}.txt')}", file=sys.stderr)
     return status
@@ -143,7 +140,7 @@ def _wait(processes: Mapping[int, subprocess.Popen[bytes]]) -> tuple[int, int]:
             _send({rank: process for rank, process in processes.items() if rank not in ended}, signal.SIGKILL)
             deadline = None
     bad = [(rank, status) for rank, status in ended.items() if status]
-    own = [(rank, status) for rank, status in bad if status != OTHER_RANK_LOST]
+    own = [(rank, status) for rank, status in bad if status != ExitCode.RANK_LOST]
     rank, status = (own or bad or [(0, 0)])[0]
     return (0 if ended.get(0) == status else rank), status  # what rank 0 has said too need not be said again
 

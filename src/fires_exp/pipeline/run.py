@@ -19,9 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fires_exp.cli.inspect import inspect
-from fires_exp.cli.model_commands import use_model
-from fires_exp.cli.score import score
 from fires_exp.config.schema import Config
 from fires_exp.distributed import collectives
 from fires_exp.errors import CollapseError
@@ -74,19 +71,35 @@ def run_recipe(config: Config, run_folder: Path) -> None:
                 _run(work, run_folder)
         except BaseException as error:
             with suppress(OSError):  # a full disk must not take the place of what went wrong
+                _note_policies(work, record)
                 record.finish(work.made, status=f"{type(error).__name__}: {error}".strip(": "))
             if isinstance(error, CollapseError):
                 log.info("report: %s", write_page(run_folder))
             raise
+        _note_policies(work, record)
         record.finish(work.made, status="finished")
         if (run_folder / "metrics.json").is_file():
             log.info("report: %s", write_page(run_folder))
 
 
+def _note_policies(work: Workspace, record: RunRecord) -> None:
+    """The adapters of each policy that the run has, in the order in which they are merged, for `export` and `chat`. Trained
+    baselines are no policies."""
+    if work.config.trained_baseline.name != "none":
+        return
+    adapters: list[dict[str, str]] = []
+    policies = {"zero_shot": list(adapters)}
+    for artifact in work.made:
+        if artifact.stage in ("sft", "grpo"):
+            adapters.append({"stage": artifact.stage, "key": artifact.key, "folder": str(artifact.folder)})
+            policies[artifact.stage] = list(adapters)
+    record.note("policies", policies)
+
+
 def _clear(run_folder: Path) -> None:
     """Take out what an earlier run left here: a run that stops half way must not show another's numbers as its own."""
     bank = (BANK, SET_ASIDE, SHARES)
-    for name in (METRICS, "metrics.json", COMPLETIONS, *bank, CANARY, "bad_rows.jsonl", "inspect.json", "report.html"):
+    for name in (METRICS, "metrics.json", COMPLETIONS, *bank, CANARY, "bad_rows.jsonl", "report.html"):
         (run_folder / name).unlink(missing_ok=True)
     for name in ("predictions", instance_scores.FOLDER):
         shutil.rmtree(run_folder / name, ignore_errors=True)
@@ -112,7 +125,7 @@ def _tell_what_it_takes(work: Workspace, record: RunRecord) -> None:
     Nothing is told of trained baselines, which are models of their own, nor where no stage runs here."""
     config = work.config
     sends = config.baseline.sends and config.teacher.sends and config.reward.judge.sends
-    if {"score", "export", "chat"} & set(config.recipe.stages) or not sends or config.trained_baseline.name != "none":
+    if not sends or config.trained_baseline.name != "none":
         return
     with collectives.alone():
         outlook = look_ahead(work)
@@ -126,22 +139,17 @@ def _run(work: Workspace, run_folder: Path) -> None:
     stages = work.config.recipe.stages
     if work.config.plan_only:
         return
-    if {"export", "chat"} & set(stages):
-        use_model(work.config, run_folder)
-        return
     first = collectives.is_first()
-    if first and "score" not in stages:
+    if first:
         _write_bad_rows(work, run_folder)
-        if "inspect" in stages:
-            print(json.dumps(inspect(work), indent=2, ensure_ascii=False))
     thinking = work.plan.thinks and bool({"synthesize", "sft"} & set(stages))
     rehearsed = (
         not work.config.baseline.sends or (thinking and not work.config.teacher.sends) or not work.config.reward.judge.sends
     )
-    if "score" in stages or rehearsed:
+    if rehearsed:
         if first:
             with collectives.alone():
-                print(_told_without_policies(work, run_folder))
+                print(_rehearsed(work))
         return
     thoughts = sft = grpo = scorer = None
     trains_baseline = work.config.trained_baseline.name != "none"
@@ -182,10 +190,7 @@ def _run(work: Workspace, run_folder: Path) -> None:
             print(evaluation_text(table.as_json()))
 
 
-def _told_without_policies(work: Workspace, run_folder: Path) -> str:
-    """What is said where files are scored, or where questions to a service are only rehearsed."""
-    if "score" in work.config.recipe.stages:
-        return evaluation_text(score(work, run_folder, lambda: support_scorer(work).scorer).as_json())
+def _rehearsed(work: Workspace) -> str:
     if not work.config.baseline.sends:
         return rehearse_baseline(work)
     return rehearse_judge(work) if work.config.teacher.sends else rehearse_thoughts(work)

@@ -1,7 +1,8 @@
 """Errors with a cause that the user can remove, and the exit code of each.
 
-The message of a `FiresError` is one line: what is wrong, in which file, row or key, and what to write instead. Every command prints
-that line on stderr and ends with the error's `exit_code` (`cli/console.py`). A traceback therefore always means a defect in the code.
+The message of a `FiresError` is one line: what is wrong, in which file, row or key, and what to write instead. Every command
+prints that line on stderr and ends with the error's `exit_code` (`cli/console.py`). A traceback therefore always means a defect
+in the code.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class ExitCode(IntEnum):
     """Another process of a distributed run ended; that process reported the reason."""
 
     STOPPED = 75
-    """The run was stopped before its end, by SIGTERM or its time limit, and can be resumed. sysexits.h calls 75 a temporary failure."""
+    """The run was stopped before its end, by SIGTERM or its time limit, and can be resumed. sysexits.h calls 75 a temporary
+    failure."""
 
     INTERRUPTED = 130
     """Ctrl-C (128 + SIGINT)."""
@@ -54,8 +56,8 @@ class ConfigError(FiresError):
 
 
 class ServiceError(FiresError):
-    """A chat service does not answer, answers in an unusable form, or its budget is spent. Raised by `services`, `scores.judge` and
-    `pipeline`. Caught by the commands alone."""
+    """A chat service does not answer, answers in an unusable form, or its budget is spent. Raised by `services`, `scores.judge`
+    and `pipeline`. Caught by the commands alone."""
 
 
 class DataError(FiresError):
@@ -69,8 +71,8 @@ class FrameError(FiresError):
 
 
 class BackboneError(FiresError):
-    """Model weights are missing, were changed on disk, or have other shapes than their name promises. Raised by `policy`, `scores`
-    and `storage.build_cache`. Caught where another source of the same weights can be tried."""
+    """Model weights are missing, were changed on disk, or have other shapes than their name promises. Raised by `policy`,
+    `scores` and `storage.build_cache`. Caught where another source of the same weights can be tried."""
 
 
 class ScoreError(FiresError):
@@ -79,13 +81,13 @@ class ScoreError(FiresError):
 
 
 class TrainingError(FiresError):
-    """Training met a number that is not finite, or broke an invariant of the run. Raised by `training`, `grpo` and `policy`. Caught by
-    the commands alone."""
+    """Training met a number that is not finite, or broke an invariant of the run. Raised by `training`, `grpo` and `policy`.
+    Caught by the commands alone."""
 
 
 class CollapseError(TrainingError):
-    """`health.stop` ended GRPO. `folder` holds the curves, the samples and the last good checkpoint. Raised by `pipeline`. Caught by
-    `pipeline.run`, which shows that folder in the report and raises the error again."""
+    """`health.stop` ended GRPO. `folder` holds the curves, the samples and the last good checkpoint. Raised by `pipeline`. Caught
+    by `pipeline.run`, which shows that folder in the report and raises the error again."""
 
     def __init__(self, message: str, folder: Path) -> None:
         super().__init__(message)
@@ -99,8 +101,8 @@ class RankError(FiresError):
 
 
 class StoppedError(FiresError):
-    """A run was asked to stop before its end; it can be resumed. Raised by `training`, `pipeline` and `cli.job`. Caught by `cli.job`,
-    which adds the command that resumes it."""
+    """A run was asked to stop before its end; it can be resumed. Raised by `training`, `pipeline` and `cli.job`. Caught by
+    `cli.job`, which adds the command that resumes it."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.STOPPED
 
@@ -111,8 +113,8 @@ class StageError(FiresError):
 
 
 class ExhaustedError(FiresError):
-    """Memory or disk space does not suffice. Raised by `pipeline`, before a run starts (an estimate) or when it happens. Caught by
-    the commands alone."""
+    """Memory or disk space does not suffice. Raised by `pipeline`, before a run starts (an estimate) or when it happens. Caught
+    by the commands alone."""
 
 
 class ReportError(FiresError):
@@ -121,5 +123,5 @@ class ReportError(FiresError):
 
 
 class StudyError(FiresError):
-    """A human evaluation cannot be drawn from two systems, or its key or ratings cannot be read. Raised by `human_eval`. Caught by the
-    commands alone."""
+    """A human evaluation cannot be drawn from two systems, or its key or ratings cannot be read. Raised by `human_eval`. Caught
+    by the commands alone."""

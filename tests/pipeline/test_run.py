@@ -226,15 +226,6 @@ def test_bad_rows_that_are_skipped_are_listed(run, tmp_path):
     assert row["line"] == 7
 
 
-def test_inspect_prints_and_writes_what_it_found(run, capsys):
-    folder = run("recipe=inspect")
-    facts = read_json(folder / "inspect.json")
-    assert facts["instances"] == {"train": 8, "val": 2, "test": 3}
-    assert facts["prompt_tokens"]["max"] > facts["prompt_tokens"]["mean"] > 100
-    assert facts["frames_an_instance"]["max"] == 2
-    assert json.loads(capsys.readouterr().out) == facts
-
-
 def test_pictures_matter_to_a_run_and_it_says_so(run, caplog):
     logging.getLogger("fires_exp").propagate = True
     with caplog.at_level(logging.INFO, logger="fires_exp"):

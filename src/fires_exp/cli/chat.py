@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> None:
 def chat_model(config: ChatCommandConfig) -> ChatModel:
     """The model of the run that `adapter` names; the untrained backbone where it is null."""
     if config.adapter is None:
-        factory, adapters, policy = policy_factory(config, config.trainer, config.paths), (), "zero_shot"
+        factory, policy = policy_factory(config, config.trainer, config.paths), "zero_shot"
+        adapters: tuple[Path, ...] = ()
     else:
         trained = read_trained(config.adapter, Path(config.paths.artifacts).expanduser().absolute())
         factory = policy_factory(model_config(trained, config.backbone), config.trainer, config.paths)

@@ -50,7 +50,8 @@ def log_to_file(path: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Switch off the libraries' banners and advice, which would hide the command's own lines. Call it before they are imported."""
+    """Switch off the libraries' banners and advice, which would hide the command's own lines. Call it before they are
+    imported."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

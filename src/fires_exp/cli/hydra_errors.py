@@ -1,4 +1,5 @@
-"""Errors of Hydra and OmegaConf as one line: the override, what is wrong with it, the nearest name, where all names are listed."""
+"""Errors of Hydra and OmegaConf as one line: the override, what is wrong with it, the nearest name, where all names are
+listed."""
 
 from __future__ import annotations
 

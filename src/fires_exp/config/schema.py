@@ -618,9 +618,7 @@ class MetricsConfig:
 @dataclass(kw_only=True)
 class RecipeConfig:
     name: str = leaf("name in reports")
-    stages: list[str] = leaf(
-        "what to do, in order: train_epitome, synthesize, sft, grpo, evaluate"
-    )
+    stages: list[str] = leaf("what to do, in order: train_epitome, synthesize, sft, grpo, evaluate")
     policies: list[str] = leaf("which policies evaluate answers and scores: zero_shot, sft, grpo, baseline")
 
     def __post_init__(self) -> None:

@@ -8,7 +8,6 @@ A folder without `done.json` is unfinished: the stage is run again in it and goe
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
@@ -18,7 +17,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +28,6 @@ from fires_exp.errors import StageError
 log = logging.getLogger("fires_exp.pipeline")
 
 DONE = "done.json"
-PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,19 +137,3 @@ def _check(folder: Path, done: Mapping[str, Any]) -> float:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@lru_cache
-def code_hash(*places: str) -> str:
-    """Twelve hex digits that change with the code of these folders and files of the package. It is taken over the syntax tree
-    without docstrings, so comments, docstrings and layout may be edited freely."""
-    digest = hashlib.sha256()
-    for place in places:
-        root = PACKAGE / place
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                    node.body = node.body[1:]
-            digest.update(f"{path.relative_to(PACKAGE)}\n{ast.dump(tree)}\n".encode())
-    return digest.hexdigest()[:12]

@@ -23,7 +23,8 @@ from fires_exp.pipeline.workspace import Workspace
 from fires_exp.prompts.templates import system_prompt
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.messages import Answer, Asker, Question, Refusal, asked_of
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import read_bank
 from fires_exp.thinking.rule_teacher import annotate
 
@@ -44,7 +45,7 @@ def make_baseline_predictions(work: Workspace) -> Artifact:
         "aspects": asdict(work.config.aspects),
         "prompt": system_prompt(work.plan),
         "asked_of": asked_of(config),
-        "code": code_hash("prompts/baseline.py", "thinking/tags.py", "service/answers.py", "stages/baseline.py"),
+        "code": code_fingerprint("pipeline.stages.baseline"),
     }
 
     def build(folder: Path) -> None:

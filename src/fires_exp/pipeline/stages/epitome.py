@@ -33,7 +33,8 @@ from fires_exp.scores.epitome.levels import MECHANISMS
 from fires_exp.scores.epitome.model import Mechanism, Trunk, new_mechanism
 from fires_exp.scores.epitome.scorer import EpitomeScorer, ScorerFacts, load_scorer, save_scorer, seal_scorer
 from fires_exp.scores.epitome.texts import TextReader
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.epitome import MechanismModule, level_weights, read_pairs
 from fires_exp.training.epitome_data import IGNORED, EncodedPairs, length_batches, read_states
@@ -61,12 +62,8 @@ def make_scorer(work: Workspace) -> Artifact:
         "epitome": settings,
         "sample": config.data is None,
         "pairs": pairs_hash(pairs),
-        "code": code_hash(
-            "data/support_pairs.py", "data/csv_table.py", "scores/encoder.py", "scores/epitome", "metrics/classification.py",
-            "modules/batches.py", "modules/training.py", "modules/epitome.py", "modules/labeled_pairs.py",
-            "stages/train_epitome.py", "stages/fit.py", "stages/strategies.py",
-        ),
-    }  # fmt: skip
+        "code": code_fingerprint("pipeline.stages.epitome"),
+    }
 
     def build(folder: Path) -> None:
         _build(work, pairs, folder)

@@ -18,8 +18,9 @@ from fires_exp.grpo.rewards import Reward, RewardBreakdown
 from fires_exp.grpo.rollouts import RolloutGroup
 from fires_exp.pipeline.judge import judge_identity, reference_judge
 from fires_exp.pipeline.stages.epitome import NamedScorer
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
-from fires_exp.storage.artifacts import Artifact, code_hash, whole_lines
+from fires_exp.pipeline.workspace import Workspace
+from fires_exp.storage.artifacts import Artifact, whole_lines
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.training.checkpoints import checkpointed_steps
 from fires_exp.training.fit import ADAPTER, COMPLETIONS, METRICS, fit, fresh_adapter, keep_steps, training_plan
 from fires_exp.training.loggers.factory import show_samples
@@ -50,11 +51,8 @@ def make_grpo(work: Workspace, sft: Artifact | None, scorer: NamedScorer | None)
         "scorer": scorer.identity if scorer and rewarded else None,
         "judge": judge_identity(work),
         "health": health,
-        "code": code_hash(
-            *MODEL_CODE, "rollouts", "scores", "rewards", "grpo", "modules/batches.py", "modules/ranks.py", "modules/training.py",
-            "modules/grpo.py", "metrics/steps.py", "metrics/health.py", "stages/grpo.py", "stages/fit.py", "stages/strategies.py",
-        ),
-    }  # fmt: skip
+        "code": code_fingerprint("pipeline.stages.grpo"),
+    }
 
     def build(folder: Path) -> None:
         check_health(folder, work.config.health)

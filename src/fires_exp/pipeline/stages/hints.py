@@ -26,12 +26,13 @@ from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import DataError
 from fires_exp.pipeline.chat_models import Backbone
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
+from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
 from fires_exp.prompts.templates import told
 from fires_exp.services.messages import Answer, ChatMessage, Question
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 
 HINTS = "hints.jsonl"
 
@@ -47,7 +48,7 @@ def make_hints(work: Workspace, hint: Hint, dataset: Dataset, examples: Sequence
         "frames": asdict(work.config.frames),
         "backbone": asdict(backbone),
         "asked": [asdict(config.decoding), config.max_prompt_tokens, work.config.seed, work.device.type],
-        "code": code_hash(*MODEL_CODE, "stages/hints.py", "stages/asking.py"),
+        "code": code_fingerprint("pipeline.stages.hints"),
     }
 
     def build(folder: Path) -> None:

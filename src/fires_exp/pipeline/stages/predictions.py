@@ -14,9 +14,10 @@ from tqdm import tqdm
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import StoppedError
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
+from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.sampling import sample_completions, stream_seed
-from fires_exp.storage.artifacts import Artifact, code_hash, whole_lines, write_atomically
+from fires_exp.storage.artifacts import Artifact, whole_lines, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 from fires_exp.training import preemption
 from fires_exp.training.fit import ADAPTER
@@ -34,7 +35,7 @@ def make_predictions(work: Workspace, adapters: Sequence[Artifact]) -> Artifact:
         "examples": work.identity(examples, work.test_dataset),
         "adapters": [adapter.key for adapter in adapters],
         "predict": asdict(config),
-        "code": code_hash(*MODEL_CODE, "modules/ranks.py", "stages/predict.py"),
+        "code": code_fingerprint("pipeline.stages.predictions"),
     }
 
     def build(folder: Path) -> None:

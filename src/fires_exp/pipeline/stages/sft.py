@@ -15,9 +15,10 @@ from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.errors import StageError
 from fires_exp.pipeline.stages.thoughts import BANK
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
+from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.frame_sensitivity import picture_canary
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import BankedThought, read_bank
 from fires_exp.thinking.tags import render_completion
 from fires_exp.training.fit import fit, fresh_adapter, training_plan
@@ -41,17 +42,7 @@ def make_sft(work: Workspace, thoughts: Artifact | None) -> Artifact:
         "examples": work.identity((*examples, *validation), work.dataset),
         "thoughts": thoughts.key if thoughts else None,
         "sft": settings,
-        "code": code_hash(
-            *MODEL_CODE,
-            "modules/batches.py",
-            "modules/ranks.py",
-            "modules/training.py",
-            "modules/likelihood.py",
-            "modules/sft.py",
-            "stages/sft.py",
-            "stages/fit.py",
-            "stages/strategies.py",
-        ),
+        "code": code_fingerprint("pipeline.stages.sft"),
     }
 
     def build(folder: Path) -> None:

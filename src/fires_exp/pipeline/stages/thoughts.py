@@ -23,13 +23,14 @@ from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import DataError, StageError
 from fires_exp.pipeline.chat_models import Backbone, rehearse, service
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
+from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
 from fires_exp.prompts.processor import encode_chat
 from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
 from fires_exp.services.asked_keys import Tally
 from fires_exp.services.messages import Asker, ChatMessage, asked_of
-from fires_exp.storage.artifacts import Artifact, code_hash, write_atomically
+from fires_exp.storage.artifacts import Artifact, write_atomically
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.bank import BankedThought, write_bank
 from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher, synthesize
 from fires_exp.thinking.teacher_answer import LeakLimits, read_thought
@@ -87,7 +88,7 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
     if config.name == "annotations":
         return facts | {
             "examples": work.identity(examples, work.dataset),
-            "code": code_hash("data", "thinking", "stages/synthesize.py"),
+            "code": code_fingerprint("pipeline.stages.thoughts"),
         }
     facts |= {
         "examples": work.identity(examples, work.dataset),
@@ -95,14 +96,14 @@ def _depends_on(work: Workspace, examples: Sequence[SupportExample]) -> dict[str
         "prompt": prompt_hash(work.plan),
         "attempts": config.attempts,
         "leaks": asdict(_leaks(work)),
-        "code": code_hash("thinking/teacher_answer.py", "thinking/leaks.py", "thinking/thought.py", "prompts/teacher.py"),
+        "code": code_fingerprint("pipeline.stages.thoughts"),
     }
     if config.name == "openai":
         return facts | {"asked_of": asked_of(config)}
     return facts | {
         "backbone": asdict(work.config.backbone),
         "sampling": [config.temperature, config.max_tokens, config.max_prompt_tokens, work.config.seed, work.device.type],
-        "model_code": code_hash(*MODEL_CODE),
+        "model_code": code_fingerprint("pipeline.stages.thoughts"),
     }
 
 

@@ -17,7 +17,8 @@ from fires_exp.pipeline.stages.hints import make_hints, read_hints
 from fires_exp.pipeline.stages.predictions import answer_all, parsed_row
 from fires_exp.pipeline.stages.sft import drawn_fraction
 from fires_exp.pipeline.workspace import Workspace
-from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.storage.artifacts import Artifact
+from fires_exp.storage.code_fingerprint import code_fingerprint
 from fires_exp.thinking.tags import ParsedCompletion
 
 BASELINE_CODE = ("data", "prompts", "policy", "baselines/labels.py", "baselines/baseline.py", "stages/baseline_models.py")
@@ -54,7 +55,7 @@ def make_trained_baseline(work: Workspace) -> Artifact:
         "examples": content_hash((*examples, *validation), None),
         "hints": hints.key if hints else None,
         "sft": settings,
-        "code": code_hash(*BASELINE_CODE, f"baselines/{baseline.name}.py", *TRAINING_CODE),
+        "code": code_fingerprint("pipeline.stages.trained_baseline"),
     }
 
     def build(folder: Path) -> None:
@@ -73,7 +74,7 @@ def predict_trained_baseline(work: Workspace, trained: Artifact) -> Artifact:
         "hints": hints.key if hints else None,
         "trained": trained.key,
         "predict": asdict(work.config.predict),
-        "code": code_hash(*BASELINE_CODE, f"baselines/{baseline.name}.py", "modules/ranks.py", "stages/predict.py"),
+        "code": code_fingerprint("pipeline.stages.trained_baseline"),
     }
 
     def build(folder: Path) -> None:

@@ -18,9 +18,9 @@ def fires(tmp_path, cache):
 
     def run(*overrides):
         return subprocess.run(
-            [sys.executable, "-m", "fires_exp", *overrides, f"paths.cache={cache}"],
+            [sys.executable, "-m", "fires_exp", *overrides],
             cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "FIRES_EXP_CACHE": str(cache)},
             capture_output=True,
             text=True,
             check=False,

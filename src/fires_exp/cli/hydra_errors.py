@@ -68,6 +68,7 @@ def nearest(name: str, names: Collection[str]) -> list[str]:
     >>> nearest("beta", ["grpo.beta", "grpo.epochs"])
     ['grpo.beta']
     """
+    names = tuple(dict.fromkeys(names))
     same_leaf = [other for other in names if other.rpartition(".")[2] == name.rpartition(".")[2]][:3]
     same_depth = [other for other in names if other.count(".") == name.count(".")]
     close = (difflib.get_close_matches(name, same_depth, n=1) or difflib.get_close_matches(name, names, n=1))[:1]

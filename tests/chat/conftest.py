@@ -43,7 +43,7 @@ def scripted(monkeypatch):
             done = Completion(ids=torch.tensor(tokens), logprobs=torch.zeros(len(tokens)), text=text, finish_reason="stop")
             return [[done]]
 
-        monkeypatch.setattr(session_module, "watched_completions", generate)
+        monkeypatch.setattr(session_module, "stream_completions", generate)
         return prompts
 
     return completions

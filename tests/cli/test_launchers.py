@@ -108,12 +108,12 @@ def test_the_last_policy_s_metric_is_negated_where_lower_is_better(run_folder):
 
 @pytest.mark.parametrize("metric", ["METEOR", "tokens"])
 def test_a_metric_without_a_direction_is_refused_with_those_that_have_one(run_folder, metric):
-    with pytest.raises(ConfigError, match=rf"^objective={metric}: .* write one of BLEU-2, DIFF-EPITOME$"):
+    with pytest.raises(ConfigError, match=rf"^optimized_metric={metric}: .* write one of BLEU-2, DIFF-EPITOME$"):
         read_optimized_metric(run_folder, metric)
 
 
 def test_a_run_without_a_table_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"^objective=BLEU-2: .*metrics\.json"):
+    with pytest.raises(ConfigError, match=r"^optimized_metric=BLEU-2: .*metrics\.json"):
         read_optimized_metric(tmp_path, "BLEU-2")
 
 

@@ -30,7 +30,7 @@ def score(tmp_path, cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*overrides):
-        return main(["metrics=smoke", "epitome=smoke", f"paths.cache={cache}", *overrides])
+        return main(["metrics=tiny", "epitome/encoder=tiny", "epitome.epochs=1", f"paths.cache={cache}", *overrides])
 
     return run
 
@@ -73,7 +73,7 @@ def test_a_run_s_own_predictions_give_the_run_s_own_numbers(score, tmp_path, cac
     run_folder = tmp_path / "run"
     run_folder.mkdir()
     config = composed(
-        "recipe=zero_shot", "backbone=tiny", "predict=smoke", "metrics=smoke", "epitome=smoke", "dataset.limit.test=3",
+        "recipe=zero_shot", "scale=smoke", "dataset.limit.test=3",
         "trainer.progress=false", "frames=none", f"paths.cache={cache}", f"paths.artifacts={tmp_path / 'artifacts'}",
     )  # fmt: skip
     write_yaml(config, run_folder / "resolved.yaml")

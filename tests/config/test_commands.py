@@ -25,7 +25,7 @@ def test_a_command_composes_with_its_required_keys_and_names_a_missing_one(name)
 @pytest.mark.parametrize("schema", [*COMMAND_CONFIGS.values(), ModelConfig], ids=lambda schema: schema.__name__)
 def test_every_key_has_a_meaning_and_no_default(schema):
     for field in dataclasses.fields(schema):
-        assert field.metadata["meaning"]
+        assert field.metadata["setting"].meaning
         assert field.default is dataclasses.MISSING
         assert field.default_factory is dataclasses.MISSING
 
@@ -46,5 +46,5 @@ def test_a_list_of_predictions_is_read_and_any_other_value_refused():
     assert composed_command("score", "predictions=[a.jsonl,b.jsonl]").prediction_files == ["a.jsonl", "b.jsonl"]
     assert composed_command("score", "predictions=a.jsonl").prediction_files == ["a.jsonl"]
     for value in ("3", "[]", "[3]", "{a: 1}", "null"):
-        with pytest.raises(ConfigError, match="^predictions="):
+        with pytest.raises(ConfigError, match=r"^predictions="):
             composed_command("score", f"predictions={value}")

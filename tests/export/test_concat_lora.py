@@ -8,7 +8,7 @@ from making import face, make_example
 from peft import PeftModel
 
 from fires_exp.export.concat_lora import concat_adapters
-from fires_exp.policy.adapters import add_adapter, fold_adapter, save_adapter
+from fires_exp.policy.adapters import add_adapter, merge_adapter, save_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.collate import collate
 
@@ -30,7 +30,7 @@ def test_adapters_of_different_rank_and_scale_and_a_trained_vision_tower_are_kep
         save_adapter(policy, tmp_path / name)
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
         for merged in ("first", "second")[: 1 if name == "first" else 2]:
-            fold_adapter(policy, tmp_path / merged)
+            merge_adapter(policy, tmp_path / merged)
     prompt = encoder.encode(make_example(turns=("I lost my job.", "When?", "On Monday.")), [[face("red")], [], []])
     inputs = collate([prompt], pad_id=policy.pad_id)
     concat_adapters([tmp_path / "first", tmp_path / "second"], tmp_path / "one", base="tiny", revision=None)

@@ -17,7 +17,7 @@ from trained_run import composed, composed_command, run_small
 from fires_exp.cli.export import main
 from fires_exp.errors import ConfigError, StageError
 from fires_exp.export.load_run import model_config, read_trained
-from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.sampling import sample_completions
 from fires_exp.prompts.collate import collate
@@ -60,7 +60,7 @@ def export(folder, cache, *, policy, output):
 def merged(exported, tiny_config, cache):
     policy = build_policy(tiny_config, cache, torch.device("cpu"))
     for adapter in read_trained(str(exported / "run"), exported / "artifacts").adapters:
-        fold_adapter(policy, adapter)
+        merge_adapter(policy, adapter)
     return policy
 
 
@@ -99,7 +99,7 @@ def test_transformers_alone_gives_the_logits_and_the_answer_of_the_merged_policy
     seen = torch.load(tmp_path / "seen.pt", weights_only=True)
     assert torch.equal(seen["logits"], logits(policy, prompt))
     assert torch.equal(seen["ids"][0], words.prompt_ids), "the card's messages are the evaluation's prompt"
-    decoding = composed("backbone=tiny", "predict=smoke").predict.decoding
+    decoding = composed("scale=smoke").predict.decoding
     ((ours,),) = sample_completions(policy, [words], decoding, [[0]])
     assert torch.equal(seen["answer"], ours.ids)
     assert seen["merge"] == 2
@@ -205,7 +205,7 @@ def test_the_run_s_backbone_is_used_unless_one_of_the_same_name_is_configured(ex
     assert model_with().backbone.name == "tiny"
     assert model_with("backbone=tiny", "backbone.dtype=bfloat16").backbone.dtype == "bfloat16"
     assert model_with().aspects.plan == "flexible"
-    assert model_with().predict.decoding.max_new_tokens == composed("predict=smoke").predict.decoding.max_new_tokens
+    assert model_with().predict.decoding.max_new_tokens == composed("scale=smoke").predict.decoding.max_new_tokens
 
 
 def test_a_run_of_an_earlier_version_is_refused_in_one_line(exported, tmp_path):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.data import FrameSelection, UnreadableClipPolicy
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.decoder import Video
 from fires_exp.errors import FiresError, FrameError
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
-from fires_exp.policy.sampling import stream_seed, watched_completions
+from fires_exp.policy.sampling import stream_completions, stream_seed
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 
 INCOMPLETE_CHARACTER = "\ufffd"  # a character can be several tokens
@@ -59,14 +60,14 @@ class ChatModel:
         self._policy = policy
         self._decoding = decoding
         self._seed = seed
-        self._reads_frames = factory.frames.name != "none"
+        self._reads_frames = factory.frames.name != FrameSelection.none
         self._encoder = factory.prompt_encoder(policy.processor)
         self._folder = tempfile.TemporaryDirectory(prefix="fires_exp_chat_")
         self.uploads = Path(self._folder.name) / "uploads"
         self.uploads.mkdir()
         # frames of private clips go into the temporary folder, not into the shared cache
         self._frames = replace(
-            factory, frames=replace(factory.frames, on_unreadable="error"), cache=Path(self._folder.name)
+            factory, frames=replace(factory.frames, on_unreadable=UnreadableClipPolicy.error), cache=Path(self._folder.name)
         ).frame_reader(Path("/"))
         self._lock = threading.Lock()
 
@@ -100,7 +101,7 @@ class ChatModel:
                 on_progress(parse_completion(text.rstrip(INCOMPLETE_CHARACTER), self.plan))
 
             seeds = [[stream_seed(self._seed, "chat", len(history))]]
-            ((completion,),) = watched_completions(self._policy, [prompt], self._decoding, seeds, on_token)
+            ((completion,),) = stream_completions(self._policy, [prompt], self._decoding, seeds, on_token)
         parsed = parse_completion(completion.text, self.plan)
         return Reply(
             thought=parsed.thought,

@@ -14,6 +14,6 @@ def print_command_help(name: str) -> None:
     """Print the keys, defaults and groups of the command."""
     register_command_schemas()
     with initialize_config_module(CONF, version_base="1.3"):
-        defaults = OmegaConf.to_container(compose(name), resolve=False)
+        defaults = OmegaConf.to_container(compose(name), resolve=False, enum_to_str=True)
     assert isinstance(defaults, dict)
     print(command_help(name, COMMAND_CONFIGS[name], {str(key): value for key, value in defaults.items()}))

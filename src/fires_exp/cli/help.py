@@ -8,9 +8,11 @@ import textwrap
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from fires_exp.cli.conf_files import descriptions, groups
+from fires_exp.config.field import Group
+from fires_exp.config.options import conf_folder, groups
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,16 +85,16 @@ def help_text() -> str:
     )
 
 
-def command_help(name: str, schema: type, defaults: Mapping[str, Any]) -> str:
+def command_help(name: str, root: type[Group], defaults: Mapping[str, Any]) -> str:
     """The help of a command with a configuration: its own keys with their defaults, and the groups that it takes.
 
     `defaults` is the composed tree of `conf/<name>.yaml`, as containers.
     """
     options = groups()
-    keys = {f"{key}={_shown(value)}": meaning for key, value, meaning in _own_keys(schema, defaults, "", skip=frozenset(options))}
+    keys = {f"{key}={_shown(value)}": meaning for key, value, meaning in _own_keys(root, defaults, "", skip=frozenset(options))}
     taken = {
-        f"{field.name}=": f"{field.metadata['meaning']}: {', '.join(options[field.name])}"
-        for field in dataclasses.fields(schema)
+        f"{field.name}=": f"{field.metadata['setting'].meaning}: {', '.join(options[field.name])}"
+        for field in dataclasses.fields(root)  # type: ignore[arg-type]  # every Group is a dataclass
         if field.name in options
     }
     return "\n\n".join(
@@ -104,16 +106,33 @@ def command_help(name: str, schema: type, defaults: Mapping[str, Any]) -> str:
     )
 
 
-def _own_keys(schema: type, defaults: Mapping[str, Any], prefix: str, *, skip: frozenset[str]) -> Iterator[tuple[str, Any, str]]:
-    kinds = typing.get_type_hints(schema)
-    for field in dataclasses.fields(schema):
+def descriptions(group: str) -> dict[str, str]:
+    """The options of a group with the first comment line of each file; empty where it has none."""
+    return {path.stem: _first_comment(path) for path in sorted((conf_folder() / group).glob("*.yaml"))}
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and not line.startswith("# @package"):
+            return line.lstrip("# ")
+        if not line.startswith("#"):
+            break
+    return ""
+
+
+def _own_keys(
+    root: type[Group], defaults: Mapping[str, Any], prefix: str, *, skip: frozenset[str]
+) -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, default, meaning) of every key that belongs to no group in `skip`."""
+    annotations = typing.get_type_hints(root)
+    for field in dataclasses.fields(root):  # type: ignore[arg-type]  # every Group is a dataclass
         if prefix + field.name in skip:
             continue
-        kind, value = kinds[field.name], defaults[field.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from _own_keys(kind, value, f"{prefix}{field.name}.", skip=skip)
+        annotation, value = annotations[field.name], defaults[field.name]
+        if isinstance(annotation, type) and issubclass(annotation, Group):
+            yield from _own_keys(annotation, value, f"{prefix}{field.name}.", skip=skip)
         else:
-            yield f"{prefix}{field.name}", value, field.metadata["meaning"]
+            yield f"{prefix}{field.name}", value, field.metadata["setting"].meaning
 
 
 def _shown(value: Any) -> str:

@@ -17,7 +17,7 @@ from fires_exp.data.dataset import Dataset, read_dataset
 from fires_exp.data.summary import describe_dataset
 from fires_exp.errors import ConfigError
 from fires_exp.policy.factory import PolicyFactory
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 
 
 @command

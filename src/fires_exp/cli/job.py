@@ -16,8 +16,8 @@ from types import FrameType
 
 from fires_exp.cli.console import command, log_to_file, log_to_terminal, print_error, quiet_libraries
 from fires_exp.config.load import load_yaml
-from fires_exp.config.schema import Config
-from fires_exp.distributed.launch import check_deepspeed, follow_starter, rank_environment, start_ranks
+from fires_exp.config.root import Config
+from fires_exp.distributed.launch import check_deepspeed, exit_with_launcher, rank_environment, start_ranks
 from fires_exp.errors import ConfigError, ExitCode, StoppedError
 
 
@@ -57,7 +57,7 @@ def _run_or_start_ranks(run_folder: Path) -> int:
     if environment is None:
         return start_ranks(run_folder, config.trainer, os.environ)
     os.environ.update(environment)
-    follow_starter()
+    exit_with_launcher()
     _run_rank(config, run_folder, int(environment["RANK"]))
     return ExitCode.DONE
 
@@ -73,13 +73,13 @@ def _run(config: Config, run_folder: Path, *, is_first_rank: bool) -> None:
     from fires_exp.pipeline.run import run_recipe
     from fires_exp.training import preemption
 
-    preemption.listen(config.trainer.time_limit)
+    preemption.install_handlers(config.trainer.time_limit)
     for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         run_recipe(config, run_folder)
     finally:
-        preemption.over()
+        preemption.ignore_signals()
 
 
 def _run_rank(config: Config, run_folder: Path, rank: int) -> None:

@@ -15,10 +15,12 @@ def read_optimized_metric(run_folder: Path, metric: str) -> float:
     or where the metric is not in it or has no better direction."""
     path = run_folder / "metrics.json"
     if not path.is_file():
-        raise ConfigError(f"objective={metric}: {path} does not exist; use a recipe that evaluates, without plan_only or dry_run")
+        raise ConfigError(
+            f"optimized_metric={metric}: {path} does not exist; run a recipe that evaluates, not plan_only or dry_run"
+        )
     table = json.loads(path.read_text(encoding="utf-8"))
     policy = list(table["policies"])[-1]
     rows = {row["name"]: row for row in table["policies"][policy] if row["direction"] in SIGN}
     if metric not in rows:
-        raise ConfigError(f"objective={metric}: not in the table of {policy} in {run_folder}; write one of {', '.join(rows)}")
+        raise ConfigError(f"optimized_metric={metric}: not in the table of {policy} in {path}; write one of {', '.join(rows)}")
     return SIGN[rows[metric]["direction"]] * float(rows[metric]["value"])

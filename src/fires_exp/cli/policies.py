@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from fires_exp.config.schema import AspectsConfig, BackboneConfig, FramesConfig, PathsConfig, PromptConfig, TrainerConfig
+from fires_exp.config.data import FramesConfig
+from fires_exp.config.model import AspectsConfig, BackboneConfig, PromptConfig
+from fires_exp.config.root import PathsConfig
+from fires_exp.config.training import TrainerConfig
 from fires_exp.distributed.device import select_device
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
@@ -26,7 +29,7 @@ def policy_factory(model: ModelSettings, trainer: TrainerConfig, paths: PathsCon
         frames=model.frames,
         prompt=model.prompt,
         plan=ThinkingPlan(
-            kind=model.aspects.plan,  # type: ignore[arg-type]
+            kind=model.aspects.plan,
             aspects=tuple(Aspect(name) for name in model.aspects.aspects),
         ),
         cache=Path(paths.cache).expanduser().absolute(),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fires_exp.cli.console import command
 from fires_exp.paper.spec import is_experiment
-from fires_exp.paper.write import PAPER, Wishes, only_scale, studies_below, write_experiment, write_paper
+from fires_exp.paper.write import PAPER, ReportOptions, only_scale, studies_below, write_experiment, write_paper
 from fires_exp.report.page import write_page
 
 RUNS = Path("runs")
@@ -17,18 +17,18 @@ RUNS = Path("runs")
 def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     what = Path(options.what)
-    wishes = Wishes(
+    choices = ReportOptions(
         against=options.against, cases=tuple(options.cases) if options.cases else None, human_eval=tuple(options.human_eval)
     )
     if options.what == PAPER and not what.is_dir():
         runs = options.runs or RUNS
-        studies = wishes.human_eval or studies_below(runs)
+        studies = choices.human_eval or studies_below(runs)
         written = write_paper(
-            options.experiments, runs, options.scale, Wishes(against=None, cases=wishes.cases, human_eval=studies)
+            options.experiments, runs, options.scale, ReportOptions(against=None, cases=choices.cases, human_eval=studies)
         )
         print(f"{written.text}\n{written.page}")
     elif is_experiment(what):
-        written = write_experiment(what, options.runs or only_scale(RUNS / what.resolve().name), wishes)
+        written = write_experiment(what, options.runs or only_scale(RUNS / what.resolve().name), choices)
         print(f"{written.text}\n{written.page}")
     else:
         print(write_page(what))

@@ -22,7 +22,7 @@ from fires_exp.report.tables import evaluation_text
 from fires_exp.report.templates import render
 from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.scores.epitome.scorer import load_scorer
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 
 
 @command
@@ -69,12 +69,14 @@ def support_skill_scorer(config: ScoreCommandConfig) -> SupportSkillScorer:
 
 def sample_scorer(config: ScoreCommandConfig) -> Path:
     """The folder of the scorer that `epitome` describes: trained by the pipeline's stage, or reused from the artifacts."""
-    from fires_exp.pipeline.stages.epitome import make_scorer
-    from fires_exp.pipeline.workspace import Workspace
+    from fires_exp.pipeline.planner import Planner
+    from fires_exp.pipeline.run_folder import RunFolder
+    from fires_exp.pipeline.stages.epitome import EpitomeStage
 
     of_run = replace(compose_training([]), seed=config.seed, epitome=config.epitome, trainer=config.trainer, paths=config.paths)
     with tempfile.TemporaryDirectory(prefix="fires_exp_score_") as run_folder:
-        return make_scorer(Workspace(of_run, Path(run_folder))).folder
+        planner = Planner(of_run, RunFolder(Path(run_folder), of_run))
+        return EpitomeStage.of(planner).get().folder
 
 
 def _write_report(folder: Path, table: dict[str, Any]) -> Path:
@@ -84,7 +86,7 @@ def _write_report(folder: Path, table: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "metrics.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n")
-        badges = badges_of({}, {}, choices_made(table, {}, (), thinks=False))
+        badges = badges_of({}, {}, choices_made(table, {}, {}))
         page = replace(gather(folder), name="Scores", status="", outcome="open", badges=badges)
         write_atomically(folder / "report.html", render("report/page.html", page=page))
     except OSError as error:

@@ -22,6 +22,7 @@ import yaml
 from tqdm import tqdm
 
 from fires_exp.cli.console import command, print_error
+from fires_exp.config.options import groups
 from fires_exp.errors import ConfigError, ExitCode
 from fires_exp.storage.run_files import TERMINAL, refusal
 
@@ -29,6 +30,8 @@ OVERRIDES_FILE = "sweep.json"
 RUN_RECORD = "run.json"
 FINISHED = "finished"
 LAUNCHER = "hydra/launcher="
+# what a row at the paper's scale runs on, beside scale=paper; an override of the command line wins
+PAPER_SETUP = ("dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=gpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +79,12 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
     """The runs of a table in row order, seed by seed. Raises `ConfigError` for an unknown folder or scale."""
     if not (table / "runs.yaml").is_file():
         raise ConfigError(f"{table}: no runs.yaml; name a folder of experiments/, such as experiments/table4_aspects")
-    scales = yaml.safe_load((table.parent / "scales.yaml").read_text(encoding="utf-8"))
+    scales = groups()["scale"]
     if scale not in scales:
-        raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)} ({table.parent / 'scales.yaml'})")
+        raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)}")
     hydra_overrides = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
     settings = [override for override in extra if override not in hydra_overrides]
+    sized = (f"scale={scale}", *(PAPER_SETUP if scale == "paper" else ()))
     rows = yaml.safe_load((table / "runs.yaml").read_text(encoding="utf-8"))
     return [
         SweepRun(
@@ -88,7 +92,7 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
             experiment=row["experiment"],
             seed=seed,
             folder=out / table.name / scale / row["experiment"] / f"seed_{seed}",
-            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *scales[scale], *settings),
+            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *sized, *settings),
             hydra_overrides=hydra_overrides,
         )
         for seed in seeds
@@ -188,7 +192,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="fires-exp sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("table", type=Path, help="a folder of experiments/")
-    parser.add_argument("--scale", default="demo", help="demo (the default) or paper, from experiments/scales.yaml")
+    parser.add_argument("--scale", default="demo", help="demo (the default), paper or smoke, as scale= of a run")
     parser.add_argument("--seeds", default="42", help="seeds, such as 42,43,44 (default: 42)")
     parser.add_argument("--jobs", type=int, default=1, help="how many runs go in parallel (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the runs (default: runs)")

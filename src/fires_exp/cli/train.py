@@ -7,6 +7,7 @@ starts each job as a process of its own, so that no state passes from one to the
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import subprocess
@@ -26,13 +27,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from fires_exp.cli.compose import CONF, EVERY_KEY, TRAINING_ROOT, compose_training, compose_tree, refuse_secret_overrides
+from fires_exp.cli.compose import CONF, TRAINING_ROOT, compose_training, compose_tree, refuse_secret_overrides
 from fires_exp.cli.console import command, print_error
-from fires_exp.cli.hydra_errors import explain, suggestion
 from fires_exp.cli.optimized_metric import read_optimized_metric
 from fires_exp.config.load import load_config, register_schema, write_yaml
-from fires_exp.config.schema import Config
+from fires_exp.config.renamed import refuse_old_overrides
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
+from fires_exp.config.suggest import explain
 from fires_exp.errors import ConfigError, ExitCode, FiresError
 
 RUN_RECORD = "run.json"
@@ -61,7 +63,7 @@ class SweepJobError(CompactHydraException):
 
 @hydra.main(version_base="1.3", config_path=f"pkg://{CONF}", config_name=TRAINING_ROOT)
 def compose_and_start(tree: DictConfig) -> float | None:
-    """Check the tree and start its job in Hydra's output folder. In a sweep, the value of the metric that `objective` names."""
+    """Check the tree and start its job in Hydra's output folder. Returns, in a sweep, the value of `optimized_metric`."""
     hydra_config = HydraConfig.get()
     run_folder = Path(hydra_config.runtime.output_dir)
     in_sweep = hydra_config.mode is RunMode.MULTIRUN
@@ -92,7 +94,7 @@ def _run_in_sweep(config: Config, run_folder: Path) -> float | None:
     status = subprocess.run(_job_command(run_folder), check=False).returncode
     if status != ExitCode.DONE:
         raise FiresError(f"the job in {run_folder} ended with status {status}{_recorded_reason(run_folder)}")
-    return None if config.objective is None else read_optimized_metric(run_folder, config.objective)
+    return None if config.optimized_metric is None else read_optimized_metric(run_folder, config.optimized_metric)
 
 
 def _recorded_reason(run_folder: Path) -> str:
@@ -114,11 +116,12 @@ def main(arguments: list[str]) -> int:
     parser.error = lambda message: _refuse_option(parser, message)  # type: ignore[method-assign]
     options = parser.parse_args(arguments)
     _refuse_moved(options.overrides)
+    refuse_old_overrides(options.overrides)
     if not (options.hydra_help or options.shell_completion or options.config_name or options.config_path or options.config_dir):
         if options.multirun or SWEEP_MODE in options.overrides:
             _check_sweep(options.overrides)
         elif options.cfg or options.info:
-            compose_tree(TRAINING_ROOT, Config, options.overrides, EVERY_KEY)
+            compose_tree(TRAINING_ROOT, Config, options.overrides)
         else:
             compose_training(options.overrides)
     # Hydra's sweeper refers to distributions and options of Optuna by names from before Optuna 3
@@ -139,7 +142,7 @@ def _hand_over_to_hydra(overrides: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if with_trace:
             raise
-        raise ConfigError(explain(error, overrides, Config, EVERY_KEY)) from None
+        raise ConfigError(explain(error, overrides)) from None
     except KeyboardInterrupt:  # of a sweep; a single run is another process by now
         print_error("interrupted; the same command with the same hydra.sweep.dir= continues")
         return ExitCode.INTERRUPTED
@@ -153,7 +156,9 @@ def _refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     unknown = message.partition("unrecognized arguments: ")[2].partition(" ")[0]
     known = [name for action in parser._actions for name in action.option_strings]
     if unknown:
-        raise ConfigError(f"{unknown}: unknown option{suggestion(unknown, known, 'fires-exp --hydra-help lists the options')}")
+        matches = difflib.get_close_matches(unknown, known, n=1)
+        meant = f"did you mean {matches[0]}? " if matches else ""
+        raise ConfigError(f"{unknown}: unknown option; {meant}fires-exp --hydra-help lists the options")
     raise ConfigError(f"{message}; fires-exp --hydra-help lists the options")
 
 
@@ -171,9 +176,9 @@ def _check_sweep(overrides: Sequence[str]) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(explain(error, overrides, Config, EVERY_KEY)) from None
+        raise ConfigError(explain(error, overrides)) from None
     for selection in _one_value_each(parsed):
-        compose_tree(TRAINING_ROOT, Config, selection, EVERY_KEY)
+        compose_tree(TRAINING_ROOT, Config, selection)
 
 
 def _one_value_each(parsed: Sequence[Override]) -> Iterator[list[str]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fires_exp.storage.pretrained import is_hub_id
+
 APACHE = "apache-2.0"
 
 
@@ -67,7 +69,7 @@ EPITOME = (
     "license (research, not commercial) and an attribution license."
 )
 TEACHERS: Mapping[str, str] = {
-    "annotations": "Its training thoughts were written by rules from the corpus's labels.",
+    "rules": "Its training thoughts were written by rules from the corpus's labels.",
     "openai": "Its training thoughts were written by {model} behind a service, whose terms may limit their use.",
     "local": "Its training thoughts were written by the backbone itself.",
 }
@@ -90,8 +92,3 @@ def dataset_source(name: str) -> LicensedSource:
             name=f"own data ({name})", license=None, note="Its license is to be stated by whoever exports the model.", hub_id=None
         ),
     )
-
-
-def is_hub_id(path: object) -> bool:
-    """Whether a backbone's path is a name on the hub, not a folder."""
-    return isinstance(path, str) and not path.startswith((".", "/", "~"))

@@ -13,9 +13,9 @@ import yaml
 
 from fires_exp.config.commands import ModelConfig
 from fires_exp.config.load import load_as
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import ConfigError, StageError
-from fires_exp.storage.artifacts import DONE, reuse
+from fires_exp.storage.artifacts import is_finished, read_artifact
 from fires_exp.training.fit import ADAPTER
 
 log = logging.getLogger("fires_exp.pipeline")
@@ -106,8 +106,8 @@ def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 def _adapter_folder(artifact: Mapping[str, Any], artifacts: Path) -> Path:
     candidates = (Path(artifact["folder"]), artifacts / artifact["stage"] / artifact["key"])
     for folder in candidates:
-        if (folder / DONE).is_file():
-            return reuse(folder).folder / ADAPTER
+        if is_finished(folder):
+            return read_artifact(folder).folder / ADAPTER
     raise StageError(
         f"{candidates[0]} and {candidates[1]} do not exist; write paths.artifacts=<folder of the artifacts>, or run it again"
     )

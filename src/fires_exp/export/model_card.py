@@ -16,7 +16,7 @@ from fires_exp.config.secrets import without_secrets
 from fires_exp.export.disclaimer import NOTICE
 from fires_exp.export.licenses import EPITOME, TEACHERS, LicensedSource, backbone_source, dataset_source
 from fires_exp.export.load_run import TrainedModel
-from fires_exp.report.provenance import HONESTY
+from fires_exp.report.provenance import CAVEATS
 
 HIDDEN_PATH = "<a path on the training machine>"
 # groups that do not concern the model
@@ -134,7 +134,7 @@ def _teacher(tree: Mapping[str, Any], policy: str) -> str:
 def _honesty(tree: Mapping[str, Any]) -> list[str]:
     """The warnings about numbers of a stand-in backbone, dataset or reward, as on the report's page."""
     names = [(group, str((tree.get(group) or {}).get("name"))) for group in ("backbone", "dataset", "reward")]
-    return [HONESTY[group, name] for group, name in names if (group, name) in HONESTY]
+    return [CAVEATS[group, name] for group, name in names if (group, name) in CAVEATS]
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import ScoreError
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.storage.json_input import parse_json
 
 REQUIRED_KEYS = ("id", "response")
@@ -39,7 +39,7 @@ class PredictionRow:
     well_formed: bool | None
 
 
-def read_systems(predictions: Sequence[str], references: str | None) -> dict[str, list[Answer]]:
+def read_systems(predictions: Sequence[str], references: str | None) -> dict[str, list[ScoredResponse]]:
     """The answers of each file in the order of the references. A system is named by its file's stem, or by its path where two
     files have the same stem. Without `references`, the `reference_response` of the first file is used.
 
@@ -120,7 +120,7 @@ def _own_references(rows_of_files: Mapping[Path, Mapping[str, PredictionRow]]) -
 
 def _answers(
     file: Path, rows: Mapping[str, PredictionRow], reference_file: Path, references: Mapping[str, PredictionRow]
-) -> list[Answer]:
+) -> list[ScoredResponse]:
     """The answers in the order of the references. Raises `ScoreError` unless both hold the same ids."""
     for instance_id, row in rows.items():
         if instance_id not in references:
@@ -132,7 +132,7 @@ def _answers(
             f"{file}: no row for id {missing[0]} ({references[missing[0]].where}){others}; add it (the response may be empty)"
         )
     return [
-        Answer(
+        ScoredResponse(
             response=rows[instance_id].response,
             reference=reference.response,
             context=rows[instance_id].context if reference.context is None else reference.context,

@@ -1,1 +1,4 @@
-"""The only Lightning code: SFT, GRPO and their data."""
+"""What all trained models share: modules with manual optimization, the step loader, checkpoints, strategies, loggers; and SFT.
+
+No other folder imports Lightning; `grpo.module` derives from `stepped_module`.
+"""

@@ -22,7 +22,7 @@ from fires_exp.services.batch_api import read_batch_results
 from fires_exp.services.client import parse_retry_after
 from fires_exp.services.messages import ChatResponse, Refusal, Usage
 from fires_exp.services.response_cache import ResponseCache
-from fires_exp.services.responses import MalformedResponseError, in_one_line, parse_response
+from fires_exp.services.responses import MalformedResponseError, error_text, parse_response
 from fires_exp.storage.artifacts import whole_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
@@ -183,7 +183,7 @@ ANSWER = {
 
 @given(encoded(ANSWER))
 def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(body):
-    assert "\n" not in in_one_line(body)
+    assert "\n" not in error_text(body)
     try:
         answer = parse_response(body, 0.1)
     except MalformedResponseError as error:

@@ -128,8 +128,8 @@ def test_a_dry_run_counts_and_sends_nothing_and_needs_no_key(folder, monkeypatch
         assert server.requests == []
     said = capsys.readouterr().out
     assert "24 requests to org/judge-1 at http://127.0.0.1" in said
-    assert "(0 answers are there already)" in said
-    assert "192 answer tokens at most" in said  # 24 * 8
+    assert "(0 responses are cached)" in said
+    assert "192 completion tokens" in said  # 24 * 8
     assert not list(folder.glob("ratings_*.json"))
 
 

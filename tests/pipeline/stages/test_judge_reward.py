@@ -165,7 +165,7 @@ def test_a_dry_run_counts_and_sends_nothing(start, capsys, monkeypatch):
         assert server.requests == []
     said = capsys.readouterr().out
     assert "48 requests to gpt-4o-2024-11-20 at http://127.0.0.1" in said  # 3 steps * 2 prompts * 4 completions * 2 orders
-    assert "384 answer tokens at most" in said  # 8 each
+    assert "384 completion tokens" in said  # 8 each
     assert re.search(r"^0\.\d\d at most", said, re.MULTILINE)
     assert "3 steps of GRPO" in said
     assert not (folder / "metrics.json").exists()

@@ -175,8 +175,8 @@ def test_a_dry_run_counts_and_sends_nothing(start, monkeypatch, capsys):
         assert server.requests == []
     said = capsys.readouterr().out
     assert "8 requests to stub at http://127.0.0.1" in said
-    assert "(0 answers are there already)" in said
-    assert "3200 answer tokens at most" in said  # 8 * 400
+    assert "(0 responses are cached)" in said
+    assert "3200 completion tokens" in said  # 8 * 400
     frames = int(said.split(" of which ")[1].split()[0])
     assert 8 <= frames <= 16
     assert f"{frames} frames take {frames * 255}" in said

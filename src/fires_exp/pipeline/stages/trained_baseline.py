@@ -121,11 +121,11 @@ class _Loop:
         self._work = work
         self.trainer = work.config.trainer
 
-    def fit(self, *args: Any, **kwargs: Any) -> None:
-        fit(*args, self._work.config, run_folder=self._work.run_folder, **kwargs)
+    def fit(self, module: Any, loader: Any, folder: Path, **settings: Any) -> None:
+        fit(module, loader, folder, self._work.config, run_folder=self._work.run_folder, **settings)
 
-    def take_steps(self, *args: Any, **kwargs: Any) -> None:
-        take_steps(*args, self._work.config, run_folder=self._work.run_folder, **kwargs)
+    def take_steps(self, module: Any, loader: Any, folder: Path, **settings: Any) -> None:
+        take_steps(module, loader, folder, self._work.config, run_folder=self._work.run_folder, **settings)
 
 
 def _inputs(work: Workspace, model: BaselineModel) -> dict[str, Any]:

@@ -30,10 +30,11 @@ smoke: setup ## the whole recipe on a tiny random model, under a minute
 test: setup ## the tests, two files at a time, and why any was skipped
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rs
 
-check: setup ## lint, format, types, licenses, known vulnerabilities
+check: setup ## lint, format, types, arrangement of the code, licenses, known vulnerabilities
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python checks/architecture.py
 	$(BIN)/python checks/licenses.py
 	$(BIN)/python checks/audit.py
 

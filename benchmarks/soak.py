@@ -26,7 +26,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import psutil
 
-from fires_exp.report.plots import Line, curves
+from fires_exp.report.plots import Curve, curves_over_steps
 
 SAMPLED_EVERY_SECONDS = 0.25
 WARM_UP = 0.2
@@ -102,9 +102,9 @@ def main() -> None:
         thin = max(1, len(seen["steps"]) // 300)
         megabytes = [round(held / 1e6, 1) for held in seen["bytes"][::thin]]
         results[stage] |= {"curve": {"steps": seen["steps"][::thin], "megabytes": megabytes}}
-        lines.append(Line(name=stage, steps=seen["steps"][::thin], values=megabytes))
+        lines.append(Curve(name=stage, steps=seen["steps"][::thin], values=megabytes))
     (arguments.out / "soak.json").write_text(json.dumps(results) + "\n")
-    (arguments.out / "soak.svg").write_text(curves("Resident memory (MB) over steps", lines, ident="soak") + "\n")
+    (arguments.out / "soak.svg").write_text(curves_over_steps("Resident memory (MB) over steps", lines, ident="soak") + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`python checks/licenses.py`: the licenses of all pinned packages, and exit status 1 where one is not known to be open.
+"""`python checks/licenses.py`: the licenses of all pinned packages. Exit status 1 where one is not known to be open.
 
-A package says its license in one of three places of its metadata, in words of its own; `ALIASES` has those that occur. `--list`
-prints the whole list.
+Packages state their license in one of three fields of their metadata, in their own words; `ALIASES` lists the words in use.
+`--list` prints the licenses of all packages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 LOCK = Path(__file__).parents[1] / "requirements.lock"
-# approved by the Open Source Initiative, or as free as those: SPDX identifiers
+# SPDX identifiers of licenses approved by the Open Source Initiative, or equally free
 OPEN = {
     *("Apache-2.0", "LLVM-exception", "MIT", "MIT-CMU", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "ISC", "Zlib", "CC0-1.0"),
     *("PSF-2.0", "CNRI-Python", "MPL-2.0", "BSL-1.0", "AFL-3.0"),
@@ -35,8 +35,8 @@ ALIASES = {
 
 
 def license_of(package: str) -> str:
-    """What the installed package says of itself: its SPDX expression, else its classifiers, else the first line of its text;
-    empty where it says nothing. Raises `PackageNotFoundError`."""
+    """The license in the installed package's metadata: its SPDX expression, else its classifiers, else the first line of its
+    license text; empty without any. Raises `PackageNotFoundError`."""
     facts = metadata.metadata(package)
     classifiers = [
         line.rpartition("::")[2].strip() for line in facts.get_all("Classifier") or () if line.startswith("License ::")
@@ -46,7 +46,7 @@ def license_of(package: str) -> str:
 
 
 def is_open(license: str) -> bool:
-    """Whether every license that an expression names is an open one."""
+    """Whether every license of an SPDX expression is open."""
     names = re.split(r" (?:AND|OR|WITH) ", license)
     return all(ALIASES.get(name, name.strip("()")) in OPEN for name in names)
 
@@ -57,16 +57,16 @@ def pinned(lock: Path) -> list[str]:
 
 def problems(packages: list[str], license: Callable[[str], str]) -> list[str]:
     """A line for each package that is not known to be open."""
-    found = []
+    lines = []
     for package in packages:
         try:
-            said = license(package)
+            name = license(package)
         except metadata.PackageNotFoundError:
-            found.append(f"{package}: not installed here, so its license is not known; run make setup")
+            lines.append(f"{package}: not installed here, so its license is not known; run make setup")
             continue
-        if not is_open(said):
-            found.append(f"{package}: {said or 'no license'} is not known to be open; look at it, then name it in {__file__}")
-    return found
+        if not is_open(name):
+            lines.append(f"{package}: {name or 'no license'} is not known to be open; check it, then add it to {__file__}")
+    return lines
 
 
 def main(arguments: list[str]) -> int:

@@ -5,19 +5,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from architecture import ORDER
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "fires_exp"
 
-# A folder imports only folders above it in this list.
-ORDER = [
-    "errors", "config", "distributed", "storage", "data", "services", "thinking", "prompts", "policy", "scores", "metrics",
-    "training", "grpo", "baselines", "report", "paper", "human_eval", "export", "chat", "pipeline", "cli",
-]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONG_FILES = {
     "config/schema.py": "the whole tree of keys in one place is what makes it a reference",
-    "data/sample_corpus/draw_clips.py": "a script of its own that drew the shipped clips; no module imports it",
 }
 
 

@@ -7,7 +7,7 @@ from making import make_example
 
 from fires_exp.baselines.labels import Label, check_labels
 from fires_exp.baselines.registry import BASELINES
-from fires_exp.config.schema import TrainedBaselineConfig
+from fires_exp.config.baselines import TrainedBaselineConfig
 from fires_exp.data.records import Utterance
 from fires_exp.errors import ConfigError, DataError
 

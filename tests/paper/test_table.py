@@ -122,7 +122,7 @@ def test_seeds_with_instances_of_their_own_are_compared_in_pairs_and_others_not_
     assert "w/o SFT is not compared: the two rows have no seed in common." in table.notes
     (scale / "wo_rl" / "seed_43" / "instance_scores" / "grpo.jsonl").unlink()
     notes = make_table(read_experiment(TABLE_2), scale, None).notes
-    assert "w/o RL is not compared: wo_rl/seed_43 keeps no scores of its instances; run it again." in notes
+    assert "w/o RL is not compared: wo_rl/seed_43 has no scores of its instances; run it again." in notes
 
 
 def test_another_row_may_be_what_the_others_are_compared_with(tmp_path, capsys):
@@ -145,11 +145,11 @@ def test_a_row_that_is_missing_says_why(tmp_path):
     table = make_table(read_experiment(TABLE_2), scale, None)
     assert {row.name: row.missing for row in table.rows} == {
         "FIRES": (),
-        "w/o FleT": ("seed 42: running, or stopped without a word",),
+        "w/o FleT": ("seed 42: still running, or killed",),
         "w/o SFT": ("seed 42: CollapseError: one_response is 0.7 at step 12",),
         "w/o RL": ("seed 42: finished without a table: no metrics.json",),
-        "w/o SSR": ("seed 42: failed or stopped before it began: no run.json",),
-        "w/o Video": ("not run yet: no wo_video/seed_… in the folder of the sweep",),
+        "w/o SSR": ("seed 42: failed or was stopped before it began: no run.json",),
+        "w/o Video": ("not run yet: there is no wo_video/seed_… in the folder of the sweep",),
     }
 
 

@@ -14,7 +14,7 @@ from fires_exp.report.dashboards.__main__ import main
 from fires_exp.training.loggers import panels
 from fires_exp.training.loggers.tensorboard_layout import layout
 
-SOURCE = Path(panels.__file__).resolve().parents[1]
+SOURCE = Path(panels.__file__).resolve().parents[2]
 LOGGED = re.compile(r"(sft|grpo|reward|rollout|speed|epitome)/[a-z_]+")
 
 
@@ -86,8 +86,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, caps
 
 
 def test_every_name_that_the_code_logs_has_a_panel():
-    """Names are written in full where they are logged; `reward/<part>`, `aspect/…` and `health/…` come from what names them."""
-    files = [*(SOURCE / "modules").glob("*.py"), SOURCE / "metrics" / "steps.py"]
+    """Where they are logged, names are written in full; `reward/<part>`, `aspect/…` and `health/…` are composed."""
+    files = [*(SOURCE / "training").glob("*.py"), *(SOURCE / "grpo").rglob("*.py")]
     texts = {node.value for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
     logged = {text for text in texts if isinstance(text, str) and LOGGED.fullmatch(text)}
     assert len(logged) > 25

@@ -1,21 +1,23 @@
 """The page of a run: everything that is there, nothing that is not, no text of a model as markup."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 
 import pytest
-from report.synthetic_run import write_run
+from report.synthetic_run import sample_row, stage_entry, write_lines, write_run
 
 from fires_exp.cli.report import main
 from fires_exp.errors import DataError, StageError
+from fires_exp.report import charts, live_page
 from fires_exp.report.page import gather, in_words, write_page
 
 SECTIONS = {
     "Metrics": "metrics",
     "Learning curves": "curves",
     "Aspects of thoughts": "shares",
-    "Answers beside their references": "predictions",
+    "Responses and their references": "predictions",
     "GRPO samples": "groups",
     "Stages": "stages",
 }
@@ -105,7 +107,7 @@ def test_the_same_folder_gives_the_same_page(run_folder):
         ("completions.jsonl", ["GRPO samples"]),
         ("thoughts.jsonl", []),  # the table keeps the teacher's shares
         ("resolved.yaml", []),
-        ("picture_canary.json", []),
+        ("frame_sensitivity.json", []),
         ("predictions/sft.jsonl", []),
     ],
 )
@@ -114,22 +116,171 @@ def test_what_a_run_did_not_leave_leaves_its_section_out(run_folder, missing, go
     assert sections(page_of(run_folder)) == [title for title in SECTIONS if title not in gone]
 
 
-def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+def begin(folder, *states, metrics=(), samples=()):
+    """A run under way: its stages in these states and what they have logged so far, nothing else."""
+    names = ("thoughts", "sft", "grpo", "predictions")
+    stages = [stage_entry(name, None, state, None) for name, state in zip(names, states, strict=True)]
+    for stage in stages:
+        if stage["state"] == "running":
+            stage["started"] = "2026-01-31T12:03:00+00:00"
+    record = {
+        "name": "early",
+        "status": "running",
+        "started": "2026-01-31T12:00:00+00:00",
+        "updated": "2026-01-31T12:03:00+00:00",
+    }
+    (folder / "run.json").write_text(json.dumps(record | {"stages": stages}))
+    if metrics:
+        write_lines(folder / "metrics.jsonl", metrics)
+    if samples:
+        write_lines(folder / "completions.jsonl", samples)
+    return folder
+
+
+def items(page):
+    """The texts of the list of stages below the status."""
+    (found,) = re.findall(r'<ol class="progress"[^>]*>(.*?)</ol>', page)
+    return [re.sub("<[^>]+>", "", item) for item in re.findall("<li.*?</li>", found)]
+
+
+def test_a_run_has_a_page_from_its_first_second(tmp_path):
     (tmp_path / "run.json").write_text('{"name": "early", "status": "running"}')
-    page = page_of(tmp_path)
-    assert "running, or stopped without a word" in page
-    assert sections(page) == []
+    assert sections(page_of(tmp_path)) == []
+    page = page_of(begin(tmp_path, "running", "waiting", "waiting", "waiting"))
+    assert sections(page) == ["Stages"]
+    assert '<p class="status open">running</p>' in page
+    assert "0 of 4 stages complete; last updated 2026-01-31 12:03:00 UTC" in page
+    assert items(page) == ["thoughts running, since 2026-01-31 12:03 UTC", "sft waiting", "grpo waiting", "predictions waiting"]
+    assert Page(page).open == []
+
+
+def test_curves_and_samples_are_on_the_page_while_their_stage_runs(tmp_path):
+    metrics = [{"stage": "sft", "step": 0, "sft/loss": 2.0}, {"stage": "grpo", "step": 0, "reward/total": 0.1}]
+    samples = [sample_row(0, 0, place, 0.1 * place) for place in range(3)]
+    folder = begin(tmp_path, "reused", "finished", "running", "waiting", metrics=metrics, samples=samples)
+    page = page_of(folder)
+    assert sections(page) == ["Learning curves", "GRPO samples", "Stages"]
+    assert "2 of 4 stages complete; last logged: step 0 of grpo; last updated " in page
+    before = page
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "step": 1, "reward/total": 0.3}\n{"stage": "grpo", "st')  # the process is writing this line
+    page = page_of(folder)
+    assert "last logged: step 1 of grpo" in page
+    assert "from 0.1 at step 0 to 0.3 at step 1" in page
+    assert "from 0.1 at step 0 to 0.3 at step 1" not in before
+
+
+def test_the_last_update_is_that_of_the_newest_file(tmp_path):
+    folder = begin(tmp_path, "finished", "running", "waiting", "waiting", metrics=[{"stage": "sft", "step": 0, "sft/loss": 2.0}])
+    os.utime(folder / "metrics.jsonl", (1769861000, 1769861000))
+    assert "last updated 2026-01-31 12:03:20 UTC" in page_of(folder)
+    os.utime(folder / "metrics.jsonl", (0, 0))
+    assert "last updated 2026-01-31 12:03:00 UTC" in page_of(folder)
+
+
+def test_only_the_page_of_a_running_run_reloads_itself(run_folder):
+    refresh = '<meta http-equiv="refresh" content="20">'
+    assert refresh not in page_of(run_folder)
+    change(run_folder / "run.json", status="running")
+    page = page_of(run_folder)
+    assert refresh in page
+    assert "did not finish" not in page
+    change(run_folder / "run.json", status="KeyboardInterrupt")
+    assert refresh not in page_of(run_folder)
+
+
+def test_a_failed_run_shows_how_far_it_came(tmp_path):
+    folder = begin(tmp_path, "finished", "failed", "waiting", "waiting", metrics=[{"stage": "sft", "step": 7, "sft/loss": 2.0}])
+    stages = json.loads((folder / "run.json").read_text())["stages"]
+    stages[1]["started"] = "2026-01-31T12:03:00+00:00"
+    end = {"status": "TrainingError: nan", "finished": "2026-01-31T12:04:00+00:00", "stages": stages}
+    change(folder / "run.json", **end)
+    page = page_of(folder)
+    assert '<p class="status bad">TrainingError: nan</p>' in page
+    assert "1 of 4 stages complete; last logged: step 7 of sft</p>" in page
+    assert items(page) == ["thoughts finished", "sft failed, 60.0 s", "grpo waiting", "predictions waiting"]
+    assert sections(page) == ["Learning curves", "Stages"]
+
+
+def test_a_finished_run_lists_its_stages_in_a_table_alone(run_folder):
+    page = page_of(run_folder)
+    assert '<ol class="progress"' not in page
+    assert "stages complete" not in page
+    assert '<th scope="row">grpo</th><td>finished</td><td class="number">37 min</td>' in page
+
+
+def test_a_record_from_before_there_were_states_is_read_as_complete(run_folder):
+    old = [{"stage": "sft", "key": "11", "folder": "f", "reused": True, "seconds": 3.0}]
+    change(run_folder / "run.json", stages=[*old, {"stage": "grpo", "key": "7", "folder": "f", "reused": False, "seconds": 9.0}])
+    assert [(line.label, line.state, line.took) for line in gather(run_folder).stages] == [
+        ("sft", "reused", "3.0 s"),
+        ("grpo", "finished", "9.0 s"),
+    ]
+
+
+def test_charts_of_finished_stages_are_not_drawn_again(run_folder, monkeypatch):
+    write_page(run_folder)
+    drawn = []
+    true = charts.curves_over_steps
+    monkeypatch.setattr(
+        charts, "curves_over_steps", lambda title, *args, **named: drawn.append(title) or true(title, *args, **named)
+    )
+    write_page(run_folder)
+    assert drawn == []
+    with (run_folder / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "grpo", "step": 14, "grpo/entropy": 1.0}\n')
+    write_page(run_folder)
+    assert drawn == ["GRPO, Entropy"]
+
+
+def test_a_live_page_is_written_seldom_and_never_ends_a_run(tmp_path, monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(live_page.time, "monotonic", lambda: now[0])
+    folder = begin(tmp_path, "running", "waiting", "waiting", "waiting")
+    live = live_page.LivePage(folder)
+    live.refresh()
+    page = folder / "report.html"
+    assert page.is_file()
+    page.unlink()
+    now[0] = 9.0
+    live.refresh()
+    assert not page.exists()
+    live.write()
+    assert page.is_file()
+    page.unlink()
+    now[0] = 19.0
+    live.refresh()
+    assert page.is_file()
+    (folder / "metrics.jsonl").write_text("{\n")
+    live.write()
+    assert "metrics.jsonl:1" in caplog.text
+
+
+def test_a_live_page_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now, written = [0.0], []
+
+    def slow(folder):
+        now[0] += 3.0
+        written.append(now[0])
+
+    monkeypatch.setattr(live_page.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(live_page, "write_page", slow)
+    live = live_page.LivePage(tmp_path)
+    for _ in range(1000):
+        live.refresh()
+        now[0] += 1.0
+    assert 3.0 * len(written) <= 0.03 * now[0]
 
 
 def test_a_zero_shot_run_shows_a_table_and_answers_only(tmp_path):
     folder = write_run(tmp_path, policies=("zero_shot",))
-    for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "picture_canary.json"):
+    for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "frame_sensitivity.json"):
         (folder / name).unlink()
     metrics = json.loads((folder / "metrics.json").read_text())
     del metrics["teacher_aspect_shares"], metrics["teacher"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
     page = page_of(folder)
-    assert sections(page) == ["Metrics", "Answers beside their references", "Stages"]
+    assert sections(page) == ["Metrics", "Responses and their references", "Stages"]
     assert 'best"' not in page
 
 
@@ -168,22 +319,22 @@ def test_a_table_of_an_earlier_run_in_the_folder_is_not_taken_for_this_one(run_f
     assert facts.badges[-1] == "table and answers left out: they are of an earlier run in this folder (smoke, tiny)"
 
 
-def test_what_the_recipe_does_not_make_is_not_shown(run_folder):
-    path = run_folder / "resolved.yaml"
-    text = path.read_text().replace("[synthesize, sft, grpo, evaluate]", "[synthesize, sft, evaluate]")
-    path.write_text(text.replace("[zero_shot, sft, grpo]", "[zero_shot, sft]"))
+def test_stages_and_policies_that_are_not_planned_are_not_shown(run_folder):
+    stages = json.loads((run_folder / "run.json").read_text())["stages"]
+    planned = [stage for stage in stages if "grpo" not in stage["label"]]
+    change(run_folder / "run.json", stages=planned, policies={"zero_shot": [], "sft": []})
     facts = gather(run_folder)
     assert facts.groups == ()
-    assert {drawing.stage for drawing in facts.curves} == {"sft"}
+    assert {group.stage for group in facts.curves} == {"sft"}
     assert [answer.policy for answer in facts.predictions[0].answers] == ["zero-shot", "after SFT"]
     assert "reward" not in dict(facts.facts)
 
 
-def test_predictions_are_told_apart_by_their_policy(run_folder):
-    assert [line.stage for line in gather(run_folder).stages][3:] == [
-        "predictions, zero-shot",
-        "predictions, after SFT",
-        "predictions, after GRPO",
+def test_the_label_of_a_stage_names_its_policy(run_folder):
+    assert [line.label for line in gather(run_folder).stages][3:] == [
+        "predictions of zero_shot",
+        "predictions of sft",
+        "predictions of grpo",
     ]
 
 
@@ -206,12 +357,12 @@ def test_a_broken_file_names_itself(run_folder):
         write_page(run_folder)
 
 
-def test_a_picture_canary_that_sees_no_effect_is_loud_and_none_is_silent(run_folder):
-    path = run_folder / "picture_canary.json"
+def test_a_frame_sensitivity_of_zero_is_stated_in_capitals_and_none_is_left_out(run_folder):
+    path = run_folder / "frame_sensitivity.json"
     change(path, nats_per_token=0.0)
-    assert "PICTURES HAVE NO EFFECT" in gather(run_folder).canary
+    assert "FRAMES HAVE NO EFFECT" in gather(run_folder).frame_sensitivity
     path.write_text("null\n")
-    assert gather(run_folder).canary == ""
+    assert gather(run_folder).frame_sensitivity == ""
 
 
 def test_the_command_writes_the_page_and_says_where(run_folder, capsys):

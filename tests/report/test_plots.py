@@ -6,41 +6,41 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from fires_exp.report.plots import (
-    Dot,
-    Line,
-    alone,
+    Curve,
+    MeasuredPoint,
     centered_mean,
-    curves,
-    dots,
+    curves_over_steps,
     evenly,
     finite,
+    points_with_intervals,
     spread,
     stacked_outcomes,
     stacked_shares,
+    standalone,
 )
 
-LOSS = [Line(name="train", steps=range(12), values=[2.0 - 0.1 * step for step in range(12)], smooth=True)]
+LOSS = [Curve(name="train", steps=range(12), values=[2.0 - 0.1 * step for step in range(12)], smooth=True)]
 SHARES = {"Emotion": {"included": 0.5, "omitted": 0.3, "neutral": 0.2, "unknown": 0.0}}
 
 
 OUTCOMES = {"w/o RL": {"win": 0.45, "tie": 0.4, "lose": 0.15}, "GPT-4o": {"win": 1.0}}
 
 
-MEASURED = [Dot(place=25, value=3.0, low=2.5, high=3.25), Dot(place=100, value=4.0, low=4.0, high=4.5)]
+MEASURED = [MeasuredPoint(x=25, value=3.0, low=2.5, high=3.25), MeasuredPoint(x=100, value=4.0, low=4.0, high=4.5)]
 
 
 @pytest.fixture(params=["curves", "shares", "outcomes", "dots"])
 def draw(request):
     return {
-        "curves": lambda ident: curves("Loss", LOSS, ident=ident),
+        "curves": lambda ident: curves_over_steps("Loss", LOSS, ident=ident),
         "shares": lambda ident: stacked_shares("Teacher", SHARES, ident=ident, legend=False),
         "outcomes": lambda ident: stacked_outcomes("FIRES", OUTCOMES, ident=ident),
-        "dots": lambda ident: dots("B-2", MEASURED, axis="% of data", ident=ident),
+        "dots": lambda ident: points_with_intervals("B-2", MEASURED, axis="% of data", ident=ident),
     }[request.param]
 
 
 def test_a_figure_says_in_words_what_it_shows():
-    root = ElementTree.fromstring(curves("Loss", LOSS, ident="a"))
+    root = ElementTree.fromstring(curves_over_steps("Loss", LOSS, ident="a"))
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == "Loss: train from 2 at step 0 to 0.9 at step 11, between 0.9 and 2"
     root = ElementTree.fromstring(stacked_shares("Teacher", SHARES, ident="b", legend=False))
@@ -48,7 +48,7 @@ def test_a_figure_says_in_words_what_it_shows():
 
 
 def test_dots_say_their_numbers_and_where_each_was_measured():
-    root = ElementTree.fromstring(dots("B-2", MEASURED, axis="% of data", ident="a"))
+    root = ElementTree.fromstring(points_with_intervals("B-2", MEASURED, axis="% of data", ident="a"))
     assert root.attrib["aria-label"] == "B-2 over % of data: 3 at 25, 4 at 100"
     written = [text.strip() for text in root.itertext() if text.strip()]
     assert written[:3] == ["25", "100", "% of data"]
@@ -66,7 +66,7 @@ def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():
 
 
 def test_a_figure_that_stands_alone_says_what_its_colors_mean_and_brings_letters_and_ground():
-    root = ElementTree.fromstring(alone(stacked_shares("Teacher", SHARES, ident="a", legend=True)))
+    root = ElementTree.fromstring(standalone(stacked_shares("Teacher", SHARES, ident="a", legend=True)))
     said = [text.strip() for text in root.itertext() if text.strip() in SHARES["Emotion"]]
     assert sorted(said) == ["included", "neutral", "omitted", "unknown"]
     assert root.attrib["font-family"] == "sans-serif"
@@ -75,7 +75,7 @@ def test_a_figure_that_stands_alone_says_what_its_colors_mean_and_brings_letters
 
 def test_words_of_a_figure_are_never_markup():
     for svg in (
-        curves('<b onload="x">$', [Line(name='<i "$', steps=[0, 1], values=[1.0, 2.0])] * 2, ident="a"),
+        curves_over_steps('<b onload="x">$', [Curve(name='<i "$', steps=[0, 1], values=[1.0, 2.0])] * 2, ident="a"),
         stacked_shares('<b onload="x">', {"<i>": {"included": 1.0}}, ident="b", legend=False),
     ):
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
@@ -109,20 +109,22 @@ def test_a_figure_takes_size_ink_and_fonts_from_its_page(draw):
 
 
 def test_curves_carry_their_names_and_last_values():
-    lines = [Line(name="a", steps=[0, 1], values=[0.0, 0.5]), Line(name="b", steps=[0, 1], values=[1.0, 0.002])]
-    texts = "".join(ElementTree.fromstring(curves("Shares", lines, ident="x", percent=True)).itertext())
+    lines = [Curve(name="a", steps=[0, 1], values=[0.0, 0.5]), Curve(name="b", steps=[0, 1], values=[1.0, 0.002])]
+    texts = "".join(ElementTree.fromstring(curves_over_steps("Shares", lines, ident="x", percent=True)).itertext())
     assert "a 50 %" in texts
     assert "b 0.2 %" in texts
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-7, 2e-7], [5e8] * 3])
 def test_few_equal_tiny_and_huge_values_are_drawn(values):
-    ElementTree.fromstring(curves("x", [Line(name="x", steps=range(len(values)), values=values, smooth=True)], ident="x"))
+    ElementTree.fromstring(
+        curves_over_steps("x", [Curve(name="x", steps=range(len(values)), values=values, smooth=True)], ident="x")
+    )
 
 
 def test_a_long_curve_stays_a_small_figure():
-    line = Line(name="x", steps=range(20000), values=[(step * 7919) % 101 for step in range(20000)], smooth=True)
-    assert len(curves("x", [line], ident="x")) < 60_000
+    line = Curve(name="x", steps=range(20000), values=[(step * 7919) % 101 for step in range(20000)], smooth=True)
+    assert len(curves_over_steps("x", [line], ident="x")) < 60_000
 
 
 def test_a_centered_mean_keeps_a_straight_line_and_does_not_lag():

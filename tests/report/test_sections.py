@@ -4,7 +4,7 @@ import json
 
 from report.synthetic_run import comparison, prediction, sample_row, training_rows
 
-from fires_exp.report.charts import learning_curves, share_figures
+from fires_exp.report.charts import learning_curves, share_plots
 from fires_exp.report.sections import comparisons_on_page, metrics_on_page, prediction_cards, sample_groups
 from fires_exp.report.tables import best_value, evaluation_text, metrics_table
 from fires_exp.thinking.aspects import Aspect
@@ -79,9 +79,10 @@ def test_a_metric_that_a_policy_lacks_is_a_dash():
 def test_a_chart_is_drawn_for_what_was_logged_and_only_of_numbers():
     assert learning_curves([]) == ()
     rows = [{"stage": "sft", "step": step, "sft/loss": value} for step, value in enumerate([2.0, float("nan"), None, 1.0])]
-    (drawing,) = learning_curves([*rows, {"stage": "sft", "step": 4, "sft/grad_norm": float("inf")}])
-    assert (drawing.stage, drawing.title) == ("sft", "Loss")
-    assert "from 2 at step 0 to 1 at step 3" in drawing.svg
+    (group,) = learning_curves([*rows, {"stage": "sft", "step": 4, "sft/grad_norm": float("inf")}])
+    (plot,) = group.plots
+    assert (group.stage, plot.title) == ("sft", "Loss")
+    assert "from 2 at step 0 to 1 at step 3" in plot.svg
 
 
 def test_a_whole_run_has_its_charts_by_stage():
@@ -89,22 +90,22 @@ def test_a_whole_run_has_its_charts_by_stage():
         gauss = staticmethod(lambda mean, spread: mean)
         random = staticmethod(lambda: 0.5)
 
-    stages = [drawing.stage for drawing in learning_curves(training_rows(Steady))]
-    assert stages == ["sft"] * 3 + ["grpo"] * 13
+    groups = learning_curves(training_rows(Steady))
+    assert [(group.stage, len(group.plots)) for group in groups] == [("sft", 3), ("grpo", 13)]
 
 
 def test_shares_are_of_well_formed_thoughts_and_say_of_how_many():
     rows = [prediction("sft", place) for place in range(7)]
-    (drawing,) = share_figures([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]}, ident="s")
-    assert (drawing.title, drawing.note) == ("after SFT", "6 well-formed thoughts of 7 answers")
+    (plot,) = share_plots([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]}, ident="s")
+    assert (plot.title, plot.note) == ("after SFT", "6 well-formed thoughts of 7 completions")
 
 
 def test_the_teachers_shares_come_from_its_thoughts_else_from_the_table():
     thoughts = [Thought(aspects={Aspect.EMOTION: "sadness"}), Thought(prose="hm")]
-    (drawing,) = share_figures(thoughts, {}, {}, ident="s")
-    assert "Emotion 50 % included, 50 % omitted" in drawing.svg
-    (drawing,) = share_figures([], {"Emotion": {"included": 1.0}}, {}, ident="s")
-    assert "Emotion 100 % included" in drawing.svg
+    (plot,) = share_plots(thoughts, {}, {}, ident="s")
+    assert "Emotion 50 % included, 50 % omitted" in plot.svg
+    (plot,) = share_plots([], {"Emotion": {"included": 1.0}}, {}, ident="s")
+    assert "Emotion 100 % included" in plot.svg
 
 
 def test_cards_are_spread_evenly_and_skip_a_policy_that_has_not_answered():

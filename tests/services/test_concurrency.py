@@ -122,7 +122,7 @@ def test_waits_double_with_each_retry(send):
 def test_a_permanent_failure_is_reported_at_the_end_and_other_responses_are_stored(send, tmp_path):
     with serving(echo, [status(500, "kaputt")] * 2) as server:
         with pytest.raises(ServiceError, match=r"1 requests .* q0: status 500: kaputt"):
-            send(server, make_requests(5), retries=1, in_flight=1)
+            send(server, make_requests(5), retries=1, max_concurrent_requests=1)
         assert len(ResponseCache(tmp_path / "answers.jsonl")) == 4
         assert len(send(server, make_requests(5))) == 5
     assert len(server.requests) == 2 + 4 + 1
@@ -133,7 +133,7 @@ def test_a_service_that_is_down_stops_the_run_after_give_up_after_requests(send)
         serving(echo, [status(500, "down")] * 1000) as server,
         pytest.raises(ServiceError, match=r"3 requests .*status 500: down"),
     ):
-        send(server, make_requests(100), retries=0, give_up_after=3, in_flight=1)
+        send(server, make_requests(100), retries=0, give_up_after=3, max_concurrent_requests=1)
     assert len(server.requests) <= 5
 
 
@@ -151,7 +151,7 @@ def test_a_failure_common_to_all_requests_stops_at_once(send, code):
         serving(echo, [status(code, "not for you")]) as server,
         pytest.raises(ServiceError, match=f"status {code}: not for you"),
     ):
-        send(server, make_requests(50), in_flight=1)
+        send(server, make_requests(50), max_concurrent_requests=1)
     assert len(server.requests) <= 2
 
 
@@ -170,7 +170,7 @@ def test_a_wrong_key_model_or_address_is_named_by_its_configuration_key(send, co
 
 def test_the_first_retry_is_logged_at_once_and_later_ones_are_not(send, caplog):
     with serving(echo, [status(500, "kaputt")] * 3) as server:
-        send(server, make_requests(4), in_flight=1)
+        send(server, make_requests(4), max_concurrent_requests=1)
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("q0: status 500: kaputt")
 
@@ -190,7 +190,7 @@ def test_a_rejected_request_is_a_refusal_not_an_error(send):
     said_no = {"choices": [{"finish_reason": "stop", "message": {"content": None, "refusal": "I will not."}}]}
     faults = [status(400, "too long"), raw(json.dumps(filtered).encode()), raw(json.dumps(said_no).encode())]
     with serving(echo, faults) as server:
-        responses = send(server, make_requests(4), in_flight=1)
+        responses = send(server, make_requests(4), max_concurrent_requests=1)
     assert [responses[f"q{index}"] for index in range(3)] == [
         Refusal(reason="status 400: too long", usage=NO_USAGE),
         Refusal(reason="refused: content filter", usage=NO_USAGE),
@@ -260,7 +260,7 @@ def test_retries_count_against_the_budget(send):
 def test_max_cost_is_never_exceeded(send):
     # a response costs 100 * 1 + 20 * 2 = 140 millionths; a request at most 1 * 1 + 50 * 2 = 101 by its estimate
     with serving(echo) as server, pytest.raises(ServiceError, match=r"max_cost=0\.001.*0\.00\d+"):
-        send(server, make_requests(50), max_cost=0.001, price_prompt=1.0, price_completion=2.0, in_flight=1)
+        send(server, make_requests(50), max_cost=0.001, price_prompt=1.0, price_completion=2.0, max_concurrent_requests=1)
     assert len(server.requests) == 7  # 7 * 140 = 980
 
 
@@ -283,7 +283,7 @@ def test_a_resumed_stage_with_other_requests_keeps_its_spent_budget(send, tmp_pa
         send(server, make_requests(4), key_file)  # cached, and counted once
         key_file.write_text(key_file.read_text() + "0123")  # as after a kill
         with pytest.raises(ServiceError, match=r"teacher\.max_requests=7"):
-            send(server, make_requests(20, first=4), key_file, max_requests=7, in_flight=1)
+            send(server, make_requests(20, first=4), key_file, max_requests=7, max_concurrent_requests=1)
         assert len(server.requests) == 7
         assert len(send(server, make_requests(20, first=4), key_file, max_requests=24)) == 20
     keys = key_file.read_text().splitlines()
@@ -293,7 +293,7 @@ def test_a_resumed_stage_with_other_requests_keeps_its_spent_budget(send, tmp_pa
 
 def test_consecutive_refusals_are_counted_over_all_calls_of_a_client(quick, tmp_path):
     with serving(echo, [status(400, "no pictures here")] * 9) as server:
-        config = quick(server.url, in_flight=1, give_up_after=4)
+        config = quick(server.url, max_concurrent_requests=1, give_up_after=4)
         client = ConcurrentClient(config, ResponseCache(tmp_path / "answers.jsonl"), Budget(config, None))
         assert all(isinstance(response, Refusal) for _, response in client.complete(make_requests(3)))
         with pytest.raises(ServiceError, match=r"4 requests .*no pictures here"):
@@ -302,7 +302,7 @@ def test_consecutive_refusals_are_counted_over_all_calls_of_a_client(quick, tmp_
 
 def test_in_flight_and_requests_per_minute_are_respected(send):
     with serving(echo, delay=0.05) as server:
-        send(server, make_requests(12), in_flight=3, requests_per_minute=60 / 0.02)
+        send(server, make_requests(12), max_concurrent_requests=3, requests_per_minute=60 / 0.02)
     assert 2 <= server.most_busy <= 3
     assert server.arrivals[-1] - server.arrivals[0] >= 11 * 0.02 - 0.02
 
@@ -316,7 +316,7 @@ def test_requests_are_generated_lazily(send, quick, tmp_path):
             yield question
 
     with serving(echo) as server:
-        config = quick(server.url, in_flight=2)
+        config = quick(server.url, max_concurrent_requests=2)
         client = ConcurrentClient(config, ResponseCache(tmp_path / "a.jsonl"), Budget(config, None))
         responses = client.complete(lazily())
         next(responses)
@@ -367,7 +367,7 @@ def test_reasoning_is_separated_from_the_text(send):
         ),
     ]
     with serving(echo, faults) as server:
-        responses = send(server, make_requests(5), in_flight=1)
+        responses = send(server, make_requests(5), max_concurrent_requests=1)
     texts = [(responses[f"q{index}"].reasoning, responses[f"q{index}"].text) for index in range(5)]
     assert texts == [
         ("Greet.", "Hello."),

@@ -9,7 +9,7 @@ import pytest
 from fires_exp.errors import StageError
 from fires_exp.storage import artifacts
 
-make = functools.partial(artifacts.make, together=False)
+make = functools.partial(artifacts.get_or_build, on_all_ranks=False)
 
 
 def writer(text, log=None):

@@ -95,7 +95,7 @@ def test_reading_a_bank_inverts_writing(tmp_path):
     banked = list(thoughts_by_rules([example()], plan()))
     assert write_bank(tmp_path / "bank.jsonl", banked) == 1
     assert read_bank(tmp_path / "bank.jsonl") == {"x-1": banked[0]}
-    assert banked[0].teacher == "annotations"
+    assert banked[0].teacher == "rules"
 
 
 @pytest.mark.parametrize(

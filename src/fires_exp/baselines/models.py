@@ -7,15 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from fires_exp.baselines.interface import TrainedBaseline
-from fires_exp.config.schema import PredictConfig, Seq2SeqConfig, SftConfig
+from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.scoring import PredictConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
-from fires_exp.policy.adapters import parameters_hash, save_activation_memory
+from fires_exp.policy.adapters import enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
@@ -24,18 +26,15 @@ from fires_exp.prompts.processor import EncodedPrompt, encode_chat
 from fires_exp.prompts.templates import SPEAKER_NAMES
 from fires_exp.prompts.truncation import fit_history
 from fires_exp.services.messages import ChatMessage
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
-from fires_exp.training.fit import ADAPTER, FACTS, fresh_adapter, training_plan
+from fires_exp.training.fit import ADAPTER, FACTS, TrainingLoop, fresh_adapter, training_plan
 from fires_exp.training.seq2seq import Seq2SeqModule, TextPair
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
-
-if TYPE_CHECKING:
-    from fires_exp.training.fit import TrainingLoop
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 MODEL = "model"  # folder of a sequence-to-sequence model
-STAGE = "sft"
+STAGE = "train_baseline"
 
 Item = TypeVar("Item")
 
@@ -108,7 +107,7 @@ class BackboneBaseline(BaselineModel):
         plan = training_plan(self.sft, len(examples), self.seed)
         loop.fit(
             SftModule(policy, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, item)),
-            StepLoader(plan, lambda index: item(examples[index]), ahead=loop.trainer.load_ahead),
+            StepLoader(plan, lambda index: item(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
@@ -175,10 +174,10 @@ class Seq2SeqBaseline(BaselineModel):
         special_tokens = self.baseline.special_tokens(examples)
         model = build_seq2seq(self.seq2seq, self.cache, special_tokens, self.device, self.seed)
         if self.sft.gradient_checkpointing:
-            save_activation_memory(model)
+            enable_gradient_checkpointing(model)
 
         def pair(example: SupportExample) -> TextPair:
-            source = model.source(self.baseline.render_history(example, hints[example.id]))
+            source = model.encoder_input(self.baseline.render_history(example, hints[example.id]))
             target_ids = model.target_ids(self.baseline.target_text(example))
             return TextPair(example_id=example.id, source=source, target_ids=target_ids)
 
@@ -187,13 +186,13 @@ class Seq2SeqBaseline(BaselineModel):
             Seq2SeqModule(
                 model, self.sft, total_updates=len(plan), seed=self.seed, validation=_validation_pass(validation, pair)
             ),
-            StepLoader(plan, lambda index: pair(examples[index]), ahead=loop.trainer.load_ahead),
+            StepLoader(plan, lambda index: pair(examples[index]), prefetch=loop.trainer.prefetch_steps),
             folder,
             stage=STAGE,
             checkpoint_every_steps=self.sft.checkpoint_every_steps,
         )
         collectives.check_same(f"the weights that {STAGE} trained", parameters_hash(model, trainable=True)[:12])
-        if not collectives.is_first():
+        if not collectives.is_main():
             return
         model.save(folder / MODEL)
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -204,12 +203,12 @@ class Seq2SeqBaseline(BaselineModel):
         model = load_seq2seq(folder / MODEL, self.seq2seq, self.device)
 
         def write(batch: Examples) -> list[WrittenText]:
-            sources = [model.source(self.baseline.render_history(example, hints[example.id])) for example in batch]
-            texts = model.write(sources, self.predict.decoding, self._seed(batch[0].id))
+            sources = [model.encoder_input(self.baseline.render_history(example, hints[example.id])) for example in batch]
+            texts = model.generate(sources, self.predict.decoding, self._seed(batch[0].id))
             return [WrittenText(text=text, finish_reason=finish_reason) for text, finish_reason in texts]
 
         return write
 
 
-def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> WholePass[Item] | None:
-    return WholePass(len(examples), lambda index: item(examples[index])) if examples else None
+def _validation_pass(examples: Examples, item: Callable[[SupportExample], Item]) -> FullPassLoader[Item] | None:
+    return FullPassLoader(len(examples), lambda index: item(examples[index])) if examples else None

@@ -8,7 +8,7 @@ from fires_exp.baselines.bbmhr import Bbmhr
 from fires_exp.baselines.blenderbot_joint import BlenderBotJoint
 from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.baselines.smes import Smes
-from fires_exp.config.schema import TrainedBaselineConfig
+from fires_exp.config.baselines import TrainedBaselineConfig
 
 BASELINES: Mapping[str, TrainedBaseline] = {baseline.name: baseline for baseline in (Smes(), BlenderBotJoint(), Bbmhr())}
 

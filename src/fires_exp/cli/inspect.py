@@ -10,7 +10,7 @@ from tqdm import tqdm
 from fires_exp.data.summary import describe_dataset
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.backbone import build_processor
-from fires_exp.storage.artifacts import write_atomically
+from fires_exp.storage.files import write_atomically
 
 
 def inspect(work: Workspace) -> dict[str, Any]:

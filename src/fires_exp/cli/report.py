@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fires_exp.errors import FiresError
 from fires_exp.paper.spec import is_experiment
-from fires_exp.paper.write import PAPER, Wishes, only_scale, studies_below, write_experiment, write_paper
+from fires_exp.paper.write import PAPER, ReportOptions, only_scale, studies_below, write_experiment, write_paper
 from fires_exp.report.page import write_page
 
 USER_ERROR = 2
@@ -27,14 +27,18 @@ def main(arguments: list[str]) -> int:
 
 def _report(asked: argparse.Namespace) -> None:
     what = Path(asked.what)
-    wishes = Wishes(against=asked.against, cases=tuple(asked.cases) if asked.cases else None, human_eval=tuple(asked.human_eval))
+    options = ReportOptions(
+        against=asked.against, cases=tuple(asked.cases) if asked.cases else None, human_eval=tuple(asked.human_eval)
+    )
     if asked.what == PAPER and not what.is_dir():
         runs = asked.runs or RUNS
-        found = wishes.human_eval or studies_below(runs)
-        written = write_paper(asked.experiments, runs, asked.scale, Wishes(against=None, cases=wishes.cases, human_eval=found))
+        found = options.human_eval or studies_below(runs)
+        written = write_paper(
+            asked.experiments, runs, asked.scale, ReportOptions(against=None, cases=options.cases, human_eval=found)
+        )
         print(f"{written.text}\n{written.page}")
     elif is_experiment(what):
-        written = write_experiment(what, asked.runs or only_scale(RUNS / what.resolve().name), wishes)
+        written = write_experiment(what, asked.runs or only_scale(RUNS / what.resolve().name), options)
         print(f"{written.text}\n{written.page}")
     else:
         print(write_page(what))

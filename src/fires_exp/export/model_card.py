@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fires_exp.config.secrets import without_secrets
 from fires_exp.export.disclaimer import NOTICE
 from fires_exp.export.licenses import EPITOME, TEACHERS, Source, backbone_source, dataset_source
-from fires_exp.report.provenance import HONESTY
+from fires_exp.report.provenance import CAVEATS
 
 ONLY_HERE = "<a path on the training machine>"
 # what does not concern the model
@@ -132,7 +132,7 @@ def _teacher(tree: Mapping[str, Any], policy: str) -> str:
 def _honesty(tree: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing a number, as the report's page has it."""
     named = [(group, str((tree.get(group) or {}).get("name"))) for group in ("backbone", "dataset", "reward")]
-    return [HONESTY[group, name] for group, name in named if (group, name) in HONESTY]
+    return [CAVEATS[group, name] for group, name in named if (group, name) in CAVEATS]
 
 
 def _plain(text: str) -> str:

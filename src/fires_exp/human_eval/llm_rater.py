@@ -17,12 +17,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import JudgeConfig
+from fires_exp.config.services import JudgeConfig
 from fires_exp.errors import ConfigError, StudyError
 from fires_exp.human_eval.files import PAGE, Ratings, write_ratings
 from fires_exp.human_eval.study import Verdict
 from fires_exp.prompts.templates import SPEAKER_NAMES
-from fires_exp.scores.judge import Choices, Comparison, PairwiseJudge
+from fires_exp.scores.judge import Choices, PairwiseComparison, PairwiseJudge
 from fires_exp.services.budget import Budget
 from fires_exp.services.client import api_key
 from fires_exp.services.concurrency import ConcurrentClient
@@ -128,13 +128,13 @@ def read_form(folder: Path) -> Form:
         raise StudyError(f"{path} is no page of a study; make the study again with the same files and seed") from None
 
 
-def comparisons(form: Form, with_frames: bool) -> Iterator[Comparison]:
+def comparisons(form: Form, with_frames: bool) -> Iterator[PairwiseComparison]:
     """Each question about each instance; what is asked about responses shows no thought, as on the page."""
     for item in form.items:
         shown = tuple(_told(item, form.frames if with_frames else None))
         for question in form.questions:
             a, b = (_side(item["answers"][side], question["about"]) for side in ("A", "B"))
-            yield Comparison(id=_id(item, question), shown=shown, question=question["text"], first=a, second=b)
+            yield PairwiseComparison(id=_id(item, question), context=shown, question=question["text"], first=a, second=b)
 
 
 def _told(item: Mapping[str, Any], frames: Sequence[str] | None) -> Iterator[str | Image.Image]:

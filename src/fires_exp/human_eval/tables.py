@@ -13,7 +13,8 @@ from typing import Any
 from fires_exp.errors import StudyError
 from fires_exp.human_eval.results import QuestionResult, Rate, StudyResult
 from fires_exp.human_eval.study import OUTCOMES
-from fires_exp.report.plots import alone, stacked_outcomes
+from fires_exp.report.plots import stacked_outcomes, standalone
+from fires_exp.report.text_tables import markdown_table, text_table
 
 RESULTS = "results.json"
 RESULTS_FORMAT = "human-eval results 1"
@@ -38,7 +39,7 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
         {
             RESULTS: json.dumps(facts, indent=1, ensure_ascii=False) + "\n",
             "results.md": f"{headline(result)}\n\n{as_markdown(study_table(result))}\n\n{NOTE}\n",
-            "results.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
+            "results.svg": standalone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 
@@ -51,7 +52,7 @@ def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]
         folder,
         {
             f"{question}.md": as_markdown(comparison_table(question, results, printed)) + "\n",
-            f"{question}.svg": alone(stacked_outcomes(title, bars, ident="human-eval")),
+            f"{question}.svg": standalone(stacked_outcomes(title, bars, ident="human-eval")),
         },
     )
 
@@ -121,17 +122,12 @@ def read_printed(path: Path) -> Printed:
 
 
 def as_text(table: Table) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(line, widths, strict=True)) for line in table)
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return text_table(table[0], table[1:])
 
 
 def as_markdown(table: Table) -> str:
-    rows = [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in table]
-    return "\n".join([rows[0], f"| --- |{' ---: |' * (len(table[0]) - 1)}", *rows[1:]])
+    header, *rows = ([cell.replace("|", "/") for cell in line] for line in table)
+    return markdown_table(header, rows)
 
 
 def _cells(of: QuestionResult) -> tuple[str, ...]:

@@ -1,1 +1,2 @@
-"""From the run folders of a sweep to a table of the paper beside its printed cells, with figures and a trail to every number."""
+"""Reports over the runs of a sweep: the tables and figures of the paper with our numbers and the printed ones, and the source of
+every number."""

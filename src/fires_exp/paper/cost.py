@@ -1,4 +1,4 @@
-"""What a table took: time, stages made and found made, memory, machines."""
+"""The cost of a table: time, computed and reused stages, memory, machines."""
 
 from __future__ import annotations
 
@@ -9,65 +9,66 @@ from pathlib import Path
 from fires_exp.paper.differences import joined
 from fires_exp.paper.table import TableRow
 from fires_exp.report.page import in_words
+from fires_exp.storage.run_files import completed_stages, stage_state
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a row took: the seconds of its runs, how many stages they made and how many they found made, and on what."""
+    """The cost of a row: the summed duration of its runs, their computed and reused stages, the peak memory of any run."""
 
     row: str
     runs: int
     seconds: float
-    made: int
+    computed: int
     reused: int
     memory_bytes: int
     device: str
 
 
 def costs(rows: Sequence[TableRow]) -> tuple[Cost, ...]:
-    """One of each row that ran, in order; a run that several rows mean is counted with the first."""
+    """The cost of each row that has runs, in order. A run that belongs to several rows is counted with the first."""
     seen: set[Path] = set()
-    found = []
+    row_costs = []
     for row in rows:
-        fresh = [run for run in row.runs if run.folder not in seen]
-        seen |= {run.folder for run in fresh}
-        if fresh:
-            stages = [stage for run in fresh for stage in run.record.get("stages", ())]
-            found.append(
+        runs = [run for run in row.runs if run.folder not in seen]
+        seen |= {run.folder for run in runs}
+        if runs:
+            states = [stage_state(stage) for run in runs for stage in completed_stages(run.record)]
+            row_costs.append(
                 Cost(
                     row=row.name,
-                    runs=len(fresh),
-                    seconds=sum(run.record.get("seconds", 0.0) for run in fresh),
-                    made=sum(not stage["reused"] for stage in stages),
-                    reused=sum(stage["reused"] for stage in stages),
+                    runs=len(runs),
+                    seconds=sum(run.record.get("seconds", 0.0) for run in runs),
+                    computed=states.count("finished"),
+                    reused=states.count("reused"),
                     memory_bytes=max(
-                        run.record.get("peak_gpu_memory_bytes") or run.record.get("peak_memory_bytes") or 0 for run in fresh
+                        run.record.get("peak_gpu_memory_bytes") or run.record.get("peak_memory_bytes") or 0 for run in runs
                     ),
-                    device=joined(run.record.get("machine") for run in fresh),
+                    device=joined(run.record.get("machine") for run in runs),
                 )
             )
-    return tuple(found)
+    return tuple(row_costs)
 
 
-def total(found: Sequence[Cost]) -> Cost:
-    """The sum of several rows' costs; memory is the most of any."""
+def total(rows: Sequence[Cost]) -> Cost:
+    """The sum over rows; the memory is the highest of any row."""
     return Cost(
         row="all",
-        runs=sum(cost.runs for cost in found),
-        seconds=sum(cost.seconds for cost in found),
-        made=sum(cost.made for cost in found),
-        reused=sum(cost.reused for cost in found),
-        memory_bytes=max((cost.memory_bytes for cost in found), default=0),
-        device=joined(cost.device for cost in found),
+        runs=sum(cost.runs for cost in rows),
+        seconds=sum(cost.seconds for cost in rows),
+        computed=sum(cost.computed for cost in rows),
+        reused=sum(cost.reused for cost in rows),
+        memory_bytes=max((cost.memory_bytes for cost in rows), default=0),
+        device=joined(cost.device for cost in rows),
     )
 
 
-def in_a_sentence(found: Sequence[Cost]) -> str:
-    """The sum in one line; empty where nothing ran."""
-    if not found:
+def cost_sentence(rows: Sequence[Cost]) -> str:
+    """The sum in one sentence; empty without rows."""
+    if not rows:
         return ""
-    cost = total(found)
+    cost = total(rows)
     return (
         f"Cost: {cost.runs} {'run' if cost.runs == 1 else 'runs'} took {in_words(cost.seconds)}, "
-        f"{cost.made} stages made and {cost.reused} reused, on {cost.device or 'a machine that is not told'}."
+        f"{cost.computed} stages computed and {cost.reused} reused, on {cost.device or 'an unknown machine'}."
     )

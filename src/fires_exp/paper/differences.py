@@ -1,4 +1,4 @@
-"""What our runs had that the paper's had not: the backbone, the data, the teacher, the scorers, the size."""
+"""How our runs differ from the paper's: backbone, data, teacher, scorers, size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fires_exp.paper.runs import Run
-from fires_exp.report.models import trained_baseline
-from fires_exp.report.provenance import badges_of, choices_made
+from fires_exp.report.provenance import badges_of, choices_made, trained_baseline
 
 BACKBONE = "qwen2_5_vl_7b"
 TEACHER = "gpt-4o-2024-11-20"
@@ -18,46 +17,48 @@ PAPER_DATA = {"mesc": "MESC", "emotyda_esc": "EMOTyDA-ESC"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """`ours` joins what our runs had, where they differ among themselves."""
+    """A setting with our value and the paper's; `ours` joins several values where our runs differ."""
 
-    what: str
+    setting: str
     ours: str
     papers: str
 
 
 def differences(runs: Sequence[Run], scale: str) -> tuple[Difference, ...]:
-    """What differs, most weighty first; nothing where there are no runs."""
+    """The settings that differ, the most important first; empty without runs."""
     if not runs:
         return ()
-    one_a_row = tuple({(run.folder.parent, run.policy): run for run in reversed(runs)}.values())[::-1]
-    found = [
-        ("backbone", joined(map(_backbone, one_a_row)), BACKBONE, "Qwen2.5-VL-7B-Instruct"),
-        ("data", joined(map(_data, one_a_row)), None, " and ".join(sorted(_papers_data(one_a_row)))),
-        ("thoughts to learn from", joined(map(_teacher, one_a_row)), TEACHER, f"{TEACHER}, with the frames"),
-        ("support skills read by", joined(run.table.get("scorer") for run in one_a_row), None, "EPITOME's RoBERTa"),
-        ("rewarded by the judgment of", joined(map(_judge, one_a_row)), None, "nobody"),
-        ("similarity", joined(map(_similarity, one_a_row)), SIMILARITY, f"BERTScore of {SIMILARITY}"),
+    first_runs = tuple({(run.folder.parent, run.policy): run for run in reversed(runs)}.values())[::-1]  # first seed of each row
+    settings = [
+        ("backbone", joined(map(_backbone, first_runs)), BACKBONE, "Qwen2.5-VL-7B-Instruct"),
+        ("data", joined(map(_data, first_runs)), None, " and ".join(sorted(_papers_data(first_runs)))),
+        ("thoughts to learn from", joined(map(_teacher, first_runs)), TEACHER, f"{TEACHER}, with the frames"),
+        ("support skills read by", joined(run.table.get("scorer") for run in first_runs), None, "EPITOME's RoBERTa"),
+        ("rewarded by the judgment of", joined(map(_judge, first_runs)), None, "none"),
+        ("similarity", joined(map(_similarity, first_runs)), SIMILARITY, f"BERTScore of {SIMILARITY}"),
         ("seeds", ", ".join(map(str, sorted({run.seed for run in runs}))), "42", "42"),
-        ("scale", _scale(scale, one_a_row), None, "three epochs of SFT and GRPO on all train instances"),
+        ("scale", _scale(scale, first_runs), None, "three epochs of SFT and GRPO on all train instances"),
     ]
-    return tuple(Difference(what=what, ours=ours, papers=papers) for what, ours, same, papers in found if ours and ours != same)
+    return tuple(
+        Difference(setting=setting, ours=ours, papers=papers) for setting, ours, same, papers in settings if ours and ours != same
+    )
 
 
-def in_a_sentence(found: Sequence[Difference]) -> str:
-    """All of them in one line; empty where there are none.
+def differences_sentence(rows: Sequence[Difference]) -> str:
+    """All differences in one sentence; empty without any.
 
-    >>> in_a_sentence([Difference(what="backbone", ours="tiny", papers="Qwen2.5-VL-7B-Instruct")])
+    >>> differences_sentence([Difference(setting="backbone", ours="tiny", papers="Qwen2.5-VL-7B-Instruct")])
     'Differs from the paper: backbone: tiny (paper: Qwen2.5-VL-7B-Instruct).'
     """
-    parts = "; ".join(f"{one.what}: {one.ours} (paper: {one.papers})" for one in found)
+    parts = "; ".join(f"{row.setting}: {row.ours} (paper: {row.papers})" for row in rows)
     return f"Differs from the paper: {parts}." if parts else ""
 
 
 def warnings(runs: Sequence[Run]) -> tuple[str, ...]:
-    """What a reader must know before believing a number of any of the runs, each once."""
-    one_a_row = {run.folder.parent: run for run in reversed(runs)}.values()
-    found = {badge: None for run in reversed(list(one_a_row)) for badge in badges_of(run.record, run.config, _choices(run))}
-    return tuple(found)
+    """The badges of all runs (`provenance.badges_of`), each once."""
+    first_runs = {run.folder.parent: run for run in reversed(runs)}.values()
+    badges = (badge for run in reversed(list(first_runs)) for badge in badges_of(run.record, run.config, _choices(run)))
+    return tuple(dict.fromkeys(badges))
 
 
 def joined(values: Iterable[str | None]) -> str:
@@ -65,13 +66,11 @@ def joined(values: Iterable[str | None]) -> str:
 
 
 def _choices(run: Run) -> dict[str, str]:
-    stages = run.config.get("recipe", {}).get("stages", ())
-    thinks = run.config.get("aspects", {}).get("plan") != "none" and bool({"synthesize", "sft"} & set(stages))
-    return choices_made(run.table, run.config, stages, thinks=thinks)
+    return choices_made(run.table, run.config, run.record)
 
 
 def _backbone(run: Run) -> str | None:
-    """None for baselines, which have models of their own in the paper too."""
+    """None for baselines, whose models are their own in the paper too."""
     return None if trained_baseline(run.config) else _choices(run).get("backbone")
 
 
@@ -104,8 +103,8 @@ def _similarity(run: Run) -> str | None:
 def _scale(scale: str, runs: Sequence[Run]) -> str:
     """The folder's name, and the settings that make a run smaller."""
     parts = []
-    for stage in ("sft", "grpo"):
-        counts = {(run.config.get(stage) or {}).get("max_steps") for run in runs if _trains(run, stage)}
+    for stage in dict.fromkeys(stage["stage"] for run in runs for stage in run.record.get("stages", ())):
+        counts = {_max_steps(run, stage) for run in runs if stage in (stage_names(run.record) or ())}
         limited = sorted(count for count in counts if isinstance(count, int))
         if limited:
             parts.append(f"at most {' or '.join(map(str, limited))} {stage.upper()} steps")
@@ -118,5 +117,7 @@ def _scale(scale: str, runs: Sequence[Run]) -> str:
     return ", ".join([scale, *parts, *sorted(limits)])
 
 
-def _trains(run: Run, stage: str) -> bool:
-    return stage in run.config.get("recipe", {}).get("stages", ())
+def _max_steps(run: Run, stage: str) -> int | None:
+    """The limit on the steps of a stage that is trained; None for others and where there is no limit."""
+    settings = run.config.get(stage)
+    return settings.get("max_steps") if isinstance(settings, Mapping) else None

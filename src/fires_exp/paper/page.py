@@ -1,4 +1,4 @@
-"""What a page shows of an experiment: its table, what differs, figures, cases, costs, and links to every run."""
+"""The page of a report: for each experiment its table, differences from the paper, figures, cases, costs, and links to runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES_SHOWN = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLink:
-    """A run of a row; `href` leads from the page to the run's own page, or to its record where it has none."""
+    """A run of a row; `href` is the run's own page, or its run.json where it has none, relative to this page."""
 
     row: str
     seed: int
@@ -37,7 +37,7 @@ class RunLink:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """An experiment on a page; `anchor` begins its ids. What is empty leaves its part out."""
+    """An experiment on a page; `anchor` is the prefix of its ids. Empty fields leave their parts out."""
 
     anchor: str
     table: ExperimentTable
@@ -52,7 +52,7 @@ class Section:
 
 
 def make_section(table: ExperimentTable, scale: str, page_folder: Path, cases: Sequence[str] | None) -> Section:
-    """`cases` are ids of instances to show; three that all rows answered, evenly spread, where none are named."""
+    """`cases` are ids of instances to show; with None, three that all rows answered, spread evenly."""
     anchor = table.name.replace("_", "-")
     return Section(
         anchor=anchor,
@@ -69,7 +69,7 @@ def make_section(table: ExperimentTable, scale: str, page_folder: Path, cases: S
 
 
 def page_text(title: str, sections: Sequence[Section], human: HumanEvaluation | None, figure_3: Gallery | None) -> str:
-    """The page. One section alone has the page's title as its own."""
+    """The HTML of the page. With a single section, its title is the title of the page."""
     return render(
         "paper/page.html",
         title=title,
@@ -89,9 +89,9 @@ def _cards(table: ExperimentTable, cases: Sequence[str] | None) -> tuple[Predict
     answers = {row.name: row.runs[0].predictions for row in table.rows if row.runs}
     answers = {name: rows for name, rows in answers.items() if rows}
     if cases is None:
-        everywhere = [row["id"] for row in min(answers.values(), key=len, default=[])]
-        others = [{row["id"] for row in rows} for rows in answers.values()]
-        cases = evenly([name for name in everywhere if all(name in ids for ids in others)], CASES_SHOWN)
+        shortest = [row["id"] for row in min(answers.values(), key=len, default=[])]
+        ids_by_row = [{row["id"] for row in rows} for rows in answers.values()]
+        cases = evenly([name for name in shortest if all(name in ids for ids in ids_by_row)], CASES_SHOWN)
     return prediction_cards(answers, cases)
 
 

@@ -1,12 +1,12 @@
-"""A table as text, Markdown and LaTeX; `below` are sentences that stand after its notes."""
+"""A table as text, Markdown and LaTeX; `below` are sentences after its notes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from fires_exp.paper.table import Cell, ExperimentTable
-from fires_exp.report.tables import aligned
+from fires_exp.paper.table import ExperimentTable, ResultCell
+from fires_exp.report.text_tables import markdown_table, text_table
 
 MARKS = ("", "†", "‡")
 NOTHING = "–"
@@ -34,42 +34,41 @@ MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|&#])")
 
 
 def as_text(table: ExperimentTable, below: Sequence[str]) -> str:
-    """Columns in line; the best has a star, the second a line below, the paper's number in brackets."""
+    """Aligned columns; * marks the best and _ the second, the paper's number is in brackets."""
 
-    def cell(one: Cell) -> str:
-        number = f"{one.text}{MARKS[one.marks]}{RANKS_IN_TEXT[one.rank]}" if one.text else NOTHING
-        return " ".join(part for part in (number, one.scatter, f"({one.paper})" if one.paper else "") if part)
+    def cell(result: ResultCell) -> str:
+        number = f"{result.text}{MARKS[result.marks]}{RANKS_IN_TEXT[result.rank]}" if result.text else NOTHING
+        return " ".join(part for part in (number, result.scatter, f"({result.paper})" if result.paper else "") if part)
 
     head = ["", *(f"{column.name} {column.arrow}" for column in table.columns)]
-    lines = [head, *([row.name, *map(cell, row.cells)] for row in table.rows)]
-    keys = "*: best of ours; _: second; (…): the paper's."
-    return "\n".join([table.title, "", aligned(lines), "", *_missing(table), keys, *table.notes, *below]) + "\n"
+    lines = text_table(head, [[row.name, *map(cell, row.cells)] for row in table.rows])
+    keys = "*: best of our numbers; _: second; (…): the paper's number."
+    return "\n".join([table.title, "", lines, "", *_missing(table), keys, *table.notes, *below]) + "\n"
 
 
 def as_markdown(table: ExperimentTable, below: Sequence[str]) -> str:
-    """GitHub's kind; the second is underlined by its `ins`."""
+    """GitHub's Markdown; the second is underlined by an `ins` element."""
 
-    def cell(one: Cell) -> str:
-        wrap = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}[one.rank]
-        number = wrap.format(one.text) + MARKS[one.marks] if one.text else NOTHING
-        small = " ".join(part for part in (_markdown(one.scatter), one.paper and f"paper {one.paper}") if part)
+    def cell(result: ResultCell) -> str:
+        wrap = {"best": "**{}**", "second": "<ins>{}</ins>", "": "{}"}[result.rank]
+        number = wrap.format(result.text) + MARKS[result.marks] if result.text else NOTHING
+        small = " ".join(part for part in (_markdown(result.scatter), result.paper and f"paper {result.paper}") if part)
         return f"{number} <sub>{small}</sub>" if small else number
 
-    head = f"| | {' | '.join(f'{_markdown(column.name)} {column.arrow}' for column in table.columns)} |"
-    rule = f"| --- |{' ---: |' * len(table.columns)}"
-    lines = [f"| {_markdown(row.name)} | {' | '.join(map(cell, row.cells))} |" for row in table.rows]
+    header = ["", *(f"{_markdown(column.name)} {column.arrow}" for column in table.columns)]
+    cells = markdown_table(header, [[_markdown(row.name), *map(cell, row.cells)] for row in table.rows])
     listed = "\n".join(f"- {_markdown(text)}" for text in (*_missing(table), *table.notes, *below))
-    return f"## {_markdown(table.title)}\n\n" + "\n".join([head, rule, *lines]) + f"\n\n{listed}\n"
+    return f"## {_markdown(table.title)}\n\n{cells}\n\n{listed}\n"
 
 
 def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:
-    r"""A `table` for \input; it needs \usepackage{booktabs}."""
+    r"""A `table` environment for \input; it needs \usepackage{booktabs}."""
 
-    def cell(one: Cell) -> str:
-        wrap = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}[one.rank]
-        number = wrap % one.text + _latex(MARKS[one.marks]) if one.text else NOTHING.replace("–", "--")
-        parts = [number, rf"{{\scriptsize {_latex(one.scatter)}}}" if one.scatter else ""]
-        parts.append(rf"{{\tiny ({_latex(one.paper)})}}" if one.paper else "")
+    def cell(result: ResultCell) -> str:
+        wrap = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}[result.rank]
+        number = wrap % result.text + _latex(MARKS[result.marks]) if result.text else NOTHING.replace("–", "--")
+        parts = [number, rf"{{\scriptsize {_latex(result.scatter)}}}" if result.scatter else ""]
+        parts.append(rf"{{\tiny ({_latex(result.paper)})}}" if result.paper else "")
         return " ".join(part for part in parts if part)
 
     heads = [rf"{_latex(column.name)} {_latex(column.arrow)}" for column in table.columns]
@@ -77,7 +76,7 @@ def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:
     caption = " ".join((table.title, *table.notes, *_missing(table), *below))
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}; bold: best of ours, underlined: second, in brackets: the paper's",
+            r"% needs \usepackage{booktabs}; bold: best of our numbers, underlined: second, in brackets: the paper's",
             r"\begin{table}",
             r"\centering",
             r"\small",
@@ -96,8 +95,8 @@ def as_latex(table: ExperimentTable, below: Sequence[str]) -> str:
     )
 
 
-def lines_as_latex(lines: Sequence[Sequence[str]]) -> str:
-    """The same for lines of text below their head, numbers from the second column on."""
+def texts_as_latex(lines: Sequence[Sequence[str]]) -> str:
+    """A LaTeX table of texts, the header first, aligned right from the second column on."""
     head, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in lines)
     columns = "r" * (len(lines[0]) - 1)
     parts = [r"\begin{table}", r"\centering", r"\small", rf"\begin{{tabular}}{{l{columns}}}", r"\toprule", head, r"\midrule"]

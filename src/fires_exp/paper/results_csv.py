@@ -1,4 +1,4 @@
-"""`results.csv`: every number of a table with what it came from, a line for each row, seed and metric."""
+"""`results.csv`: every number of a table with its source, a line for each row, seed and metric."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ HEAD = (
 )  # fmt: skip
 
 
-def trail(table: ExperimentTable, folder: Path) -> str:
-    """The file's text; run folders are told from `folder`, where the file will lie. All metrics of a run are there, the table's
-    columns or not, with all their digits."""
+def results_csv(table: ExperimentTable, folder: Path) -> str:
+    """The text of the file. It has all metrics of a run, also those that are no column of the table, with all digits. Run folders
+    are relative to `folder`, which the file is written into."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEAD)

@@ -1,4 +1,4 @@
-"""The run folders behind a row: `<scale folder>/<experiment>/seed_<n>/`, those that finished and why the others did not."""
+"""The runs of a row, from `<scale folder>/<experiment>/seed_<n>/`: the finished ones, and why others have not finished."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from fires_exp.metrics import instance_scores
 from fires_exp.paper.spec import Row
 from fires_exp.storage.run_files import read_object, read_rows, refusal
 
-# the same loader in C, where PyYAML was built with it: ten times faster on a whole configuration
+# the loader in C, where PyYAML was built with it, reads a configuration ten times faster
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A finished run and the policy of it that a row means. `record` is its run.json, `table` its metrics.json."""
+    """A finished run and the policy that the row shows. `record` is its run.json, `table` its metrics.json."""
 
     folder: Path
     seed: int
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As in the folder of the sweep, `fires/seed_42`."""
+        """The path below the scale folder, e.g. `fires/seed_42`."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @cached_property
@@ -51,7 +51,7 @@ class Run:
 
     @cached_property
     def predictions_sha256(self) -> str:
-        """Empty where the run kept none."""
+        """Empty where the run has no predictions file."""
         file = self.predictions_file
         return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
@@ -61,7 +61,7 @@ class Run:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The resolved tree; empty where the run kept none."""
+        """The resolved configuration; empty where the run has none."""
         path = self.folder / "resolved.yaml"
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=SAFE_LOADER) if path.is_file() else None  # noqa: S506
         return tree if isinstance(tree, dict) else {}
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowRuns:
-    """A row with its finished runs, by seed, and one line for each that is missing."""
+    """A row with its finished runs by seed, and a sentence for each missing run."""
 
     row: Row
     runs: tuple[Run, ...]
@@ -77,29 +77,33 @@ class RowRuns:
 
 
 def read_row(scale_folder: Path, row: Row) -> RowRuns:
-    """What there is of a row. Raises `ReportError` where a file of a finished run can't be read."""
+    """The runs of a row. Raises `ReportError` where a file of a finished run can't be read."""
     if row.experiment is None:
-        return RowRuns(row=row, runs=(), missing=("no experiment makes this row here",))
+        return RowRuns(row=row, runs=(), missing=("no experiment here computes this row",))
     folder = scale_folder / row.experiment
-    seeds = sorted((int(found[1]), path) for path in folder.glob("seed_*") if (found := re.fullmatch(r"seed_(\d+)", path.name)))
+    seeds = sorted((int(match[1]), path) for path in folder.glob("seed_*") if (match := re.fullmatch(r"seed_(\d+)", path.name)))
     if not seeds:
-        return RowRuns(row=row, runs=(), missing=(f"not run yet: no {row.experiment}/seed_… in the folder of the sweep",))
-    read = [_read_run(path, seed, row) for seed, path in seeds]
-    return RowRuns(
-        row=row,
-        runs=tuple(one for one in read if isinstance(one, Run)),
-        missing=tuple(f"seed {seed}: {one}" for (seed, _), one in zip(seeds, read, strict=True) if isinstance(one, str)),
-    )
+        return RowRuns(
+            row=row, runs=(), missing=(f"not run yet: there is no {row.experiment}/seed_… in the folder of the sweep",)
+        )
+    runs, missing = [], []
+    for seed, path in seeds:
+        run = _read_run(path, seed, row)
+        if isinstance(run, Run):
+            runs.append(run)
+        else:
+            missing.append(f"seed {seed}: {run}")
+    return RowRuns(row=row, runs=tuple(runs), missing=tuple(missing))
 
 
 def _read_run(folder: Path, seed: int, row: Row) -> Run | str:
-    """The run, or why there is none."""
+    """The run, or why it has not finished."""
     record = read_object(folder / "run.json")
     if not record:
-        return refusal(folder) or "failed or stopped before it began: no run.json"
+        return refusal(folder) or "failed or was stopped before it began: no run.json"
     status = record.get("status", "finished")
     if status != "finished":
-        return "running, or stopped without a word" if status == "running" else str(status)
+        return "still running, or killed" if status == "running" else str(status)
     table = read_object(folder / "metrics.json")
     policies = table.get("policies", {})
     if not policies:

@@ -1,4 +1,4 @@
-"""Does a row differ from another by more than its instances scatter? The paired bootstrap over runs of different folders."""
+"""Significance of the difference between two rows: a paired bootstrap over the instances of runs in different folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fires_exp.paper.runs import Run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resampled:
-    """A run's metrics on the resamples that were drawn with `seed`."""
+    """A run's metrics on the resamples drawn with `seed`."""
 
     ids: tuple[str, ...]
     seed: int
@@ -26,22 +26,22 @@ class Resampled:
 class PairedBootstrap:
     """Compares rows with the row whose runs are `against`.
 
-    Runs of one seed are read on the same resamples of the same instances; what is resampled is the mean of their differences over
-    the seeds that both rows have. So p tells how the difference would move with other instances, not with other seeds.
+    Two runs of the same seed are scored on the same resamples of the same instances; the statistic is the mean of their
+    differences over the seeds that both rows have. So p measures the variation over instances, not over seeds.
     """
 
     against: Sequence[Run]
-    base: dict[int, Resampled] = field(default_factory=dict)  # of `against`, by seed, as they are needed
+    base: dict[int, Resampled] = field(default_factory=dict)  # of `against`, by seed, filled on demand
 
     def p_values(self, runs: Sequence[Run]) -> dict[str, float] | str:
-        """p by metric, or why there is none."""
+        """p by metric, or why the rows cannot be compared."""
         theirs = {run.seed: run for run in self.against}
         pairs = [(theirs[run.seed], run) for run in runs if run.seed in theirs]
         if not pairs:
             return "the two rows have no seed in common"
         without = [run for pair in pairs for run in pair if not run.scores_file.is_file()]
         if without:
-            return f"{without[0].name} keeps no scores of its instances; run it again"
+            return f"{without[0].name} has no scores of its instances; run it again"
         differences = []
         for their, our in pairs:
             base, scores = self._resampled(their), read_instance_scores(our.scores_file)
@@ -49,14 +49,14 @@ class PairedBootstrap:
                 return f"{our.name} answered other instances"
             ours = scores.resampled(_resamples(len(scores.ids), their.table["bootstrap_samples"], base.seed))
             differences.append({name: ours[name] - base.metrics[name] for name in ours if name in base.metrics})
-        shared = [name for name in differences[0] if all(name in of for of in differences)]
-        return {name: p_value(np.mean([of[name] for of in differences], axis=0)) for name in shared}
+        shared = [name for name in differences[0] if all(name in seed for seed in differences)]
+        return {name: p_value(np.mean([seed[name] for seed in differences], axis=0)) for name in shared}
 
     def _resampled(self, run: Run) -> Resampled:
-        """Seeds that answered the same instances share their resamples, and others have independent ones."""
+        """Seeds with the same instances share their resamples; others have independent ones."""
         if run.seed not in self.base:
             scores = read_instance_scores(run.scores_file)
-            seed = next((of.seed for of in self.base.values() if of.ids == scores.ids), run.seed)
+            seed = next((base.seed for base in self.base.values() if base.ids == scores.ids), run.seed)
             weights_RN = _resamples(len(scores.ids), run.table["bootstrap_samples"], seed)
             self.base[run.seed] = Resampled(ids=scores.ids, seed=seed, metrics=scores.resampled(weights_RN))
         return self.base[run.seed]

@@ -1,7 +1,7 @@
-"""`experiments/<name>/`: the rows of a table in order, and the cells that the paper printed.
+"""An experiment, `experiments/<name>/`: the rows of a table in order, and the cells that the paper printed.
 
-`runs.yaml` lists {row, experiment} and may name the `policy` of the run that a row means (the last one otherwise). `paper.csv`,
-which may be absent, has the printed cells and may have rows that no experiment makes.
+`runs.yaml` lists {row, experiment} and, optionally, the `policy` of the run that the row shows (the last one otherwise).
+`paper.csv`, which is optional, has the printed cells; it may have rows that no experiment computes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fires_exp.errors import ReportError
 
 RUNS = "runs.yaml"
 PAPER = "paper.csv"
-LEADING = ("row", "experiment")  # columns of paper.csv that are no metric
+LEADING = ("row", "experiment")  # columns of paper.csv before the metrics
 
-# the paper's columns by their names in our tables
+# the paper's columns and their names in our tables
 METRICS = {
     "B-2": "BLEU-2",
     "R-L": "ROUGE-L (beta 1.2)",
@@ -33,8 +33,8 @@ METRICS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A row of a table. `experiment` is None where the paper has the row and nobody runs it here; `policy` is None for a run's
-    last; `paper` holds printed cells by the paper's column."""
+    """A row of a table. `experiment` is None where only the paper has the row; `policy` is None for the last policy of a run;
+    `paper` has the printed cells by column."""
 
     name: str
     experiment: str | None
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experiment:
-    """A table or figure. `columns` are the paper's; without printed cells, all that the paper measures.
+    """A table or figure. `columns` are the paper's columns; without printed cells, all of the paper's metrics.
 
     >>> row = Row(name="FIRES", experiment="fires", policy=None, paper={"B-2": "10.18"})
     >>> Experiment(name="table2", title="Table 2: …", rows=(row,), columns=("B-2",)).rows[0].paper["B-2"]
@@ -62,12 +62,12 @@ def is_experiment(folder: Path) -> bool:
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """Raises `ReportError` where the folder is none, or its two files do not fit together."""
+    """Raises `ReportError` where the folder has no runs.yaml, or its two files do not match."""
     runs = _runs(folder / RUNS)
     columns, printed = _paper(folder / PAPER)
-    strangers = [row.name for row in runs if printed and row.name not in printed]
-    if strangers:
-        raise ReportError(f"{folder / PAPER}: no line for the row {strangers[0]!r} of {RUNS}; add it (empty cells are allowed)")
+    unprinted = [row.name for row in runs if printed and row.name not in printed]
+    if unprinted:
+        raise ReportError(f"{folder / PAPER}: no line for the row {unprinted[0]!r} of {RUNS}; add it (empty cells are allowed)")
     by_name = {row.name: row for row in runs}
     rows = (
         Row(
@@ -91,7 +91,7 @@ def _runs(path: Path) -> list[Row]:
     rows = []
     for number, entry in enumerate(tree if isinstance(tree, list) else [tree], start=1):
         if not isinstance(entry, dict) or not {"row", "experiment"} <= set(entry) <= {"row", "experiment", "policy"}:
-            raise ReportError(f"{path}: entry {number} is {entry!r}; write - {{row: …, experiment: …}}, and policy if you like")
+            raise ReportError(f"{path}: entry {number} is {entry!r}; write - {{row: …, experiment: …}}, optionally with policy")
         texts = [entry["row"], entry["experiment"], entry.get("policy") or ""]
         if not all(isinstance(text, str) for text in texts) or "/" in texts[1] or texts[1].startswith("."):
             raise ReportError(f"{path}: entry {number}: row, experiment and policy are names, not {texts!r}; put them in quotes")
@@ -104,7 +104,7 @@ def _runs(path: Path) -> list[Row]:
 
 
 def _paper(path: Path) -> tuple[tuple[str, ...], dict[str, dict[str, str]]]:
-    """The columns that are metrics, and each row's cells that are printed."""
+    """The columns of metrics, and the printed cells of each row."""
     if not path.is_file():
         return (), {}
     with path.open(encoding="utf-8", newline="") as file:

@@ -50,8 +50,8 @@ class EncodedPrompt:
     """One instance as model input, unpadded.
 
     prompt_ids [T] int64 · token_types [T] int64, 1 over image tokens · pixel_values [patches, 1176] float32 and
-    image_grid_thw [F, 3] int64, empty without frames · dropped_turns: oldest turns that did not fit · picture_states: what a
-    frozen vision tower made of the pictures, where it has looked already (`Policy.look`).
+    image_grid_thw [F, 3] int64, empty without frames · dropped_turns: oldest turns that did not fit · image_embeds: what a
+    frozen vision tower made of the pictures, where it has looked already (`Policy.encode_images`).
     """
 
     example: SupportExample
@@ -60,7 +60,7 @@ class EncodedPrompt:
     pixel_values: Tensor
     image_grid_thw: Tensor
     dropped_turns: int
-    picture_states: Tensor | None = None
+    image_embeds: Tensor | None = None
 
 
 class PromptEncoder:

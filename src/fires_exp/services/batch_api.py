@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
 from fires_exp.services.messages import ChatRequest, ChatResponse
 from fires_exp.services.response_cache import ResponseCache

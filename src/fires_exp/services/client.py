@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ConfigError, ServiceError
 from fires_exp.services.budget import Budget
 from fires_exp.services.messages import NO_USAGE, ChatRequest, ChatResponse, Refusal

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
 from fires_exp.services.budget import Budget
 from fires_exp.services.client import NoResponseError, ServiceClient
@@ -62,7 +62,7 @@ class ConcurrentClient:
                     )
 
         in_flight: dict[Future[ChatResponse | Refusal], ChatRequest] = {}
-        pool = ThreadPoolExecutor(self._config.in_flight, thread_name_prefix="service")
+        pool = ThreadPoolExecutor(self._config.max_concurrent_requests, thread_name_prefix="service")
         try:
             for request in requests:
                 key = request_key(request, response_settings(self._config))
@@ -73,7 +73,7 @@ class ConcurrentClient:
                     yield request, cached
                     continue
                 in_flight[pool.submit(self._send_and_store, client, key, request)] = request
-                while len(in_flight) >= self._config.in_flight:
+                while len(in_flight) >= self._config.max_concurrent_requests:
                     yield from results(wait(in_flight, return_when=FIRST_COMPLETED).done)
             while in_flight:
                 yield from results(wait(in_flight, return_when=FIRST_COMPLETED).done)

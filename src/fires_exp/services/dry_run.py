@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.services.budget import cost
 from fires_exp.services.messages import ChatRequest, ChatResponse, Refusal
 from fires_exp.services.response_cache import ResponseCache

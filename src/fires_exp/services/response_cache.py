@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
 from fires_exp.services.messages import ChatResponse, Refusal
 from fires_exp.services.responses import parse_usage

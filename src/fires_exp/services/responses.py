@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fires_exp.services.messages import ChatResponse, Refusal, Usage
-from fires_exp.storage.json_input import whole_characters
+from fires_exp.storage.json_input import replace_surrogates
 
 _MAX_QUOTED_CHARACTERS = 300  # of a service's text in an error
 
@@ -37,9 +37,9 @@ def parse_response(body: bytes, seconds: float) -> ChatResponse | Refusal:
             raise MalformedResponseError(
                 f"the content of the message is {json.dumps(content)[:_MAX_QUOTED_CHARACTERS]}, not text"
             )
-        content = whole_characters(content)
+        content = replace_surrogates(content)
         separate = message.get("reasoning_content") or message.get("reasoning")
-        reasoning, text = (whole_characters(separate), content) if isinstance(separate, str) else split_reasoning(content)
+        reasoning, text = (replace_surrogates(separate), content) if isinstance(separate, str) else split_reasoning(content)
         return ChatResponse(
             text=text,
             reasoning=reasoning,
@@ -88,4 +88,4 @@ def error_text(body: bytes) -> str:
 
 
 def _single_line(text: str) -> str:
-    return " ".join(whole_characters(text).split())
+    return " ".join(replace_surrogates(text).split())

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.services.messages import ChatMessage, ChatRequest, Usage
 
 _JPEG_QUALITY = 90

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
-PlanKind = Literal["flexible", "fixed", "free", "none"]
+from fires_exp.config.model import PlanKind
 
 
 class Aspect(StrEnum):

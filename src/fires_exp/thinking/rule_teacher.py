@@ -20,7 +20,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.thought import Thought
 
-TEACHER = "annotations"
+TEACHER = "rules"
 MIN_SITUATION_WORDS = 6
 MAX_QUOTED_WORDS = 24
 SITUATION_TURNS = 3

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import StageError
 from fires_exp.pipeline.run import run_recipe
-from fires_exp.policy.smollm2_vl import tiny_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 
 NEEDED = ("fastapi", "uvicorn", "openai")
 pytestmark = pytest.mark.skipif(
@@ -95,7 +95,7 @@ def test_a_baseline_behind_transformers_serve_answers_and_is_scored(url, model, 
     run(
         tmp_path, cache,
         "+experiment=gpt_4o_3shot", f"baseline.base_url={url}", f"baseline.model={model}", "baseline.api_key_env=null",
-        "baseline.max_tokens=8", "baseline.shots=1", "baseline.retries=0", "frames=none", "metrics=smoke", "epitome=smoke",
+        "baseline.max_tokens=8", "baseline.shots=1", "baseline.retries=0", "frames=none", "scale=smoke",
         "dataset.limit.test=3",
     )  # fmt: skip
     rows = lines(tmp_path / "run" / "predictions" / "baseline.jsonl")

@@ -20,8 +20,8 @@ from fires_exp.policy.completion import Completion
 
 KEY = "sk-very-secret-0123456789"
 SMALL = [
-    "backbone=tiny", "frames.max_frames=2", "sft=smoke", "predict=smoke", "trainer.progress=false",
-    "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3", "epitome=smoke", "metrics=smoke",
+    "scale=smoke", "frames.max_frames=2", "trainer.progress=false",
+    "dataset.limit.train=8", "dataset.limit.val=2", "dataset.limit.test=3",
 ]  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_a_wrong_answer_is_asked_again_with_its_reason_and_a_stubborn_one_is_set
         return "" if stubborn else f"Here you are:\n{THOUGHT}"
 
     with serving(say) as server:
-        folder = start(*served(server.url), "teacher.in_flight=1")
+        folder = start(*served(server.url), "teacher.max_concurrent_requests=1")
         aside = lines(folder / "set_aside.jsonl")
         assert len(lines(folder / "thoughts.jsonl")) == 6
         assert [one["reason"] for one in aside] == ["The line Visual Scene is missing or empty."] * 2
@@ -128,7 +128,7 @@ def test_a_larger_draw_and_other_limits_pay_for_what_is_new_alone(start):
         start(*served(server.url))
         assert len(server.requests) == 8
         start(*served(server.url), "teacher.max_leaked_words=4")
-        start(*served(server.url), "teacher.requests_per_minute=50000", "teacher.in_flight=2")
+        start(*served(server.url), "teacher.requests_per_minute=50000", "teacher.max_concurrent_requests=2")
         assert len(server.requests) == 8
 
 
@@ -257,7 +257,7 @@ def test_a_question_too_long_for_the_backbone_says_which_limit_it_breaks(start):
 
 def command(folder, cache, url, name):
     places = [f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}", f"hydra.run.dir={folder / name}"]
-    settings = [*served(url), "teacher.in_flight=3", "teacher.api_key_env=null", "dataset.limit.train=30"]
+    settings = [*served(url), "teacher.max_concurrent_requests=3", "teacher.api_key_env=null", "dataset.limit.train=30"]
     return [sys.executable, "-m", "fires_exp", *SMALL, "recipe=synthesize", *settings, *places]
 
 

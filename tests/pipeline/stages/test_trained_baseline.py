@@ -16,8 +16,8 @@ from fires_exp.pipeline.run import run_recipe
 from fires_exp.training.seq2seq import Seq2SeqModule
 
 SMALL = [
-    "backbone=tiny", "seq2seq=tiny", "hints=smoke", "frames.max_frames=2", "frames.max_frames_per_turn=1", "sft=smoke",
-    "predict=smoke", "prompt=demo", "metrics=smoke", "metrics.include=[bleu_2]", "dataset.limit.train=8", "dataset.limit.val=2",
+    "scale=smoke", "seq2seq=tiny", "frames.max_frames=2", "frames.max_frames_per_turn=1",
+    "metrics.include=[bleu_2]", "dataset.limit.train=8", "dataset.limit.val=2",
     "dataset.limit.test=3", "trainer.progress=false",
 ]  # fmt: skip
 TRAINED = ("smes", "smes_qwen", "blenderbot_joint", "bbmhr")

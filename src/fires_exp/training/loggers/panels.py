@@ -1,4 +1,4 @@
-"""What is worth looking at in a run, said once: for the page, for Weights & Biases and for TensorBoard."""
+"""The charts, tables and distributions of a run, shared by the report page, Weights & Biases and TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ EVALUATION = "evaluate"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChartPlan:
-    """Curves over the steps of a stage: `metrics` are logged names with their names in the chart."""
+    """A chart of curves over the steps of a stage. `metrics` maps logged names to labels in the chart; the curves named in
+    `smooth` are drawn pale with a moving average."""
 
     stage: str
     section: str
@@ -30,19 +31,19 @@ CHARTS = (
         section="Cold start",
         title="Loss",
         metrics={"sft/loss": "train", "sft/val_loss": "val"},
-        note="nats a completion token",
+        note="nats per completion token",
         smooth=("sft/loss",),
     ),
     ChartPlan(stage="sft", section="Cold start", title="Learning rate", metrics={"sft/learning_rate": "rate"}),
     ChartPlan(
-        stage="sft", section="Cold start", title="Gradient norm", metrics={"sft/grad_norm": "norm"}, note="before it is clipped"
+        stage="sft", section="Cold start", title="Gradient norm", metrics={"sft/grad_norm": "norm"}, note="before clipping"
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
         title="Reward",
         metrics={"reward/total": "total"},
-        note="mean of a step's completions",
+        note="mean over the step's completions",
         smooth=("reward/total",),
     ),
     ChartPlan(
@@ -61,34 +62,34 @@ CHARTS = (
         stage="grpo",
         section="Form",
         title="Form of completions",
-        metrics={"rollout/well_formed_share": "well-formed", "rollout/truncated_share": "cut off"},
+        metrics={"rollout/well_formed_share": "well-formed", "rollout/truncated_share": "truncated"},
         note="% of completions",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
-        title="Groups without a signal",
+        title="Tied groups",
         metrics={"rollout/tied_group_share": "tied"},
-        note="% of groups whose rewards are all equal: nothing to learn from",
+        note="% of groups whose rewards are all equal and give no learning signal",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="One answer for all",
+        title="Repeated responses",
         metrics={
-            "health/one_response": "one for many",
-            "health/repeated_in_step": "in its step",
-            "health/repeated_in_group": "in its group",
+            "health/one_response": "one response",
+            "health/repeated_in_step": "in the step",
+            "health/repeated_in_group": "in the group",
         },
-        note="% of prompts that one response answers; % of completions whose response stands there twice or more",
+        note="% of prompts that share the most frequent response; % of completions whose response occurs at least twice",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="Answers without effort",
+        title="Low-effort responses",
         metrics={
             "health/unknown_situation": "Unknown",
             "health/short_question": "short question",
@@ -100,36 +101,34 @@ CHARTS = (
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="Words of responses",
+        title="Response length ratio",
         metrics={"health/words_to_reference": "to references", "health/words_to_start": "to first steps"},
-        note="as a share of what they are compared with; a fall is a sign of reward hacking",
+        note="words of responses, relative to references and to the first steps; a fall is a sign of reward hacking",
     ),
-    ChartPlan(stage="grpo", section="Policy", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats a token"),
+    ChartPlan(stage="grpo", section="Policy", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats per token"),
     ChartPlan(
         stage="grpo",
         section="Policy",
         title="Entropy",
         metrics={"grpo/entropy": "entropy"},
-        note="nats a token; a collapse is a warning",
+        note="nats per token; a collapse is a warning",
     ),
     ChartPlan(
         stage="grpo",
         section="Form",
         title="Completion length",
         metrics={"rollout/completion_tokens_mean": "mean"},
-        note="tokens, mean of a step",
+        note="tokens, mean over the step",
     ),
     ChartPlan(
         stage="grpo",
         section="Policy",
         title="Clipped tokens",
         metrics={"grpo/clip_share": "clipped"},
-        note="% of tokens; none by construction where every rollout is used once",
+        note="% of tokens; zero by construction if each rollout is used once",
         percent=True,
     ),
-    ChartPlan(
-        stage="grpo", section="Policy", title="Gradient norm", metrics={"grpo/grad_norm": "norm"}, note="before it is clipped"
-    ),
+    ChartPlan(stage="grpo", section="Policy", title="Gradient norm", metrics={"grpo/grad_norm": "norm"}, note="before clipping"),
     ChartPlan(
         stage="grpo",
         section="Aspects",
@@ -140,32 +139,32 @@ CHARTS = (
             "aspect/situation": "situation",
             "aspect/response_strategy": "strategy",
         },
-        note="% of well-formed completions that name the aspect",
+        note="% of well-formed completions that contain the aspect",
         percent=True,
     ),
 )
 
-# curves that only dashboards show
+# charts of dashboards that the report page omits
 MORE_CHARTS = (
-    ChartPlan(stage="sft", section="Cold start", title="Tokens learned from", metrics={"sft/completion_tokens": "a step"}),
+    ChartPlan(stage="sft", section="Cold start", title="Target tokens", metrics={"sft/completion_tokens": "per step"}),
     ChartPlan(
         stage="sft",
         section="Cold start",
-        title="History that did not fit",
+        title="Truncated history",
         metrics={"sft/dropped_turns": "turns", "sft/cut_histories": "histories"},
-        note="of a step's instances",
+        note="over the step's examples",
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
-        title="Spread of rewards",
-        metrics={"reward/std_in_group": "deviation"},
-        note="in a group, mean of a step's groups",
+        title="Std of rewards",
+        metrics={"reward/std_in_group": "std"},
+        note="within a group, mean over the step's groups",
     ),
     ChartPlan(
         stage="grpo",
         section="Aspects",
-        title="Aspects called Unknown",
+        title="Unknown aspects",
         metrics={f"aspect/{aspect}_unknown": aspect.label for aspect in Aspect},
         note="% of well-formed completions",
         percent=True,
@@ -178,27 +177,25 @@ MORE_CHARTS = (
         note="tokens",
     ),
     ChartPlan(
-        stage="grpo", section="Form", title="Length of responses", metrics={"rollout/response_words_mean": "mean"}, note="words"
+        stage="grpo", section="Form", title="Response length", metrics={"rollout/response_words_mean": "mean"}, note="words"
     ),
     ChartPlan(stage="grpo", section="Policy", title="Loss", metrics={"grpo/loss": "loss"}),
     ChartPlan(stage="grpo", section="Policy", title="Learning rate", metrics={"grpo/learning_rate": "rate"}),
     ChartPlan(
         stage="grpo",
         section="Policy",
-        title="Sampling against scoring",
+        title="Sampler and scorer",
         metrics={"grpo/sampling_logprob_gap": "mean gap", "grpo/largest_ratio_gap": "largest ratio gap"},
-        note="the first in nats a token: how far the sampler's log-probabilities are from the scorer's",
+        note="mean gap: |difference| of the log-probabilities of sampler and scorer, nats per token",
     ),
     ChartPlan(
         stage="grpo",
         section="Speed",
-        title="Seconds of a step",
+        title="Seconds per step",
         metrics={"speed/sampling_seconds": "sampling", "speed/training_seconds": "training"},
     ),
-    ChartPlan(
-        stage="grpo", section="Speed", title="Tokens a second", metrics={"speed/completion_tokens_per_second": "tokens a second"}
-    ),
-    ChartPlan(stage="grpo", section="Speed", title="Tokens of a step", metrics={"rollout/completion_tokens": "tokens"}),
+    ChartPlan(stage="grpo", section="Speed", title="Tokens per second", metrics={"speed/completion_tokens_per_second": "tokens"}),
+    ChartPlan(stage="grpo", section="Speed", title="Tokens per step", metrics={"rollout/completion_tokens": "tokens"}),
     ChartPlan(
         stage="epitome",
         section="Support skills",
@@ -213,7 +210,7 @@ MORE_CHARTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaPlan:
-    """Something else than a number that a stage shows under the name `key`: a table of texts, or a distribution."""
+    """A table of texts, or a distribution, that a stage logs under the name `key`."""
 
     stage: str
     section: str
@@ -224,8 +221,8 @@ class MediaPlan:
 COMPLETIONS = MediaPlan(stage="grpo", section="Completions", title="Completions with their rewards", key="completions")
 SCORES = MediaPlan(stage=EVALUATION, section="Scores", title="Scores of all policies", key="scores")
 TABLES = (COMPLETIONS, SCORES)
-REWARDS = MediaPlan(stage="grpo", section="Rewards", title="Rewards of a step", key="distribution/reward")
-WORDS = MediaPlan(stage="grpo", section="Form", title="Words of a step's responses", key="distribution/response_words")
+REWARDS = MediaPlan(stage="grpo", section="Rewards", title="Distribution of rewards", key="distribution/reward")
+WORDS = MediaPlan(stage="grpo", section="Form", title="Distribution of response words", key="distribution/response_words")
 DISTRIBUTIONS = (REWARDS, WORDS)
 
 POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO", "baseline": "baseline"}
@@ -236,7 +233,7 @@ _COMPARED = (
 
 
 def score_name(policy: str, metric: str) -> str:
-    """Under which name the table's number of a policy is logged.
+    """The logged name of a policy's metric in the final table.
 
     >>> score_name("grpo", "ROUGE-L F1")
     'eval/grpo/rouge_l_f1'
@@ -250,7 +247,7 @@ SCORE_CHARTS = tuple(
         section="Scores",
         title=metric,
         metrics={score_name(policy, metric): name for policy, name in POLICY_NAMES.items()},
-        note="of the table",
+        note="from the final table",
     )
     for metric in _COMPARED
 )
@@ -258,24 +255,24 @@ SCORE_CHARTS = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonPlan:
-    """Runs of a sweep in one picture, a line a run: from what was configured to the last of each of `outcomes`."""
+    """A parallel-coordinates plot of a sweep, one line per run: the swept keys and the last values of `outcomes`."""
 
     stage: str
     title: str
     outcomes: tuple[str, ...]
 
 
-# keys of the configuration that sweeps change
+# configuration keys that sweeps vary
 SWEPT = ("grpo.beta", "grpo.optimizer.learning_rate", "sft.fraction", "reward.support_skill_weight", "seed")
 COMPARISONS = (
     ComparisonPlan(
         stage="grpo",
-        title="What was configured, and how GRPO ended",
+        title="Swept keys and the last GRPO step",
         outcomes=("reward/total", "grpo/kl", "rollout/response_words_mean"),
     ),
     ComparisonPlan(
         stage=EVALUATION,
-        title="What was configured, and the table after GRPO",
+        title="Swept keys and the final table after GRPO",
         outcomes=tuple(score_name("grpo", metric) for metric in ("BLEU-2", "ROUGE-L F1", "DIFF-EPITOME")),
     ),
 )
@@ -284,10 +281,10 @@ DASHBOARD = (*CHARTS, *MORE_CHARTS, *SCORE_CHARTS)
 SECTIONS = tuple(dict.fromkeys(plan.section for plan in (*CHARTS, COMPLETIONS, *MORE_CHARTS, SCORES)))
 
 
-def kind_of(stage: str) -> str:
-    """The stage as the plans name it: mechanisms of support skills are trained under names of their own.
+def stage_type(stage: str) -> str:
+    """The stage's name in `ChartPlan.stage`. All EPITOME mechanisms, each trained under its own name, are `epitome`.
 
-    >>> kind_of("explorations-plain")
+    >>> stage_type("explorations-plain")
     'epitome'
     """
     return stage if stage in ("sft", "grpo", EVALUATION) else "epitome"

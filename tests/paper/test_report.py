@@ -16,7 +16,7 @@ from report.synthetic_run import ATTACK, write_lines, write_run
 from fires_exp.cli.report import main
 from fires_exp.config.load import load_config, load_yaml, register_schema, write_yaml
 from fires_exp.metrics.bootstrap import value
-from fires_exp.metrics.measures import Answer, bleu
+from fires_exp.metrics.measures import ScoredResponse, bleu
 from fires_exp.pipeline.run import run_recipe
 
 TABLE_2 = EXPERIMENTS / "table2_components"

@@ -104,7 +104,8 @@ def test_a_baseline_behind_transformers_serve_answers_and_is_scored(url, model, 
     assert {row["finish_reason"] for row in rows} <= {"length", "stop"}
     (response_file,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
     assert all(
-        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in lines(response_file)
+        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8
+        for answer in lines(response_file)
     )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "BLEU-2" in {row["name"] for row in metrics["policies"]["baseline"]}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -177,10 +178,11 @@ def test_a_dry_run_counts_and_sends_nothing(start, monkeypatch, capsys):
     assert "8 requests to stub at http://127.0.0.1" in said
     assert "(0 responses are cached)" in said
     assert "3200 completion tokens" in said  # 8 * 400
-    frames = int(said.split(" of which ")[1].split()[0])
+    prompt, frame_tokens, frames = map(
+        int, re.search(r"about (\d+) prompt tokens, (\d+) of them for (\d+) frames", said).groups()
+    )
     assert 8 <= frames <= 16
-    assert f"{frames} frames take {frames * 255}" in said
-    prompt = int(said.split("\n")[2].split()[0])
+    assert frame_tokens == frames * 255
     assert f"cost at most {(2 * prompt + 10 * 3200) / 1e6:.2f}" in said
     assert not (folder / "thoughts.jsonl").exists()
 

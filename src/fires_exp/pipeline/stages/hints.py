@@ -2,8 +2,8 @@
 
     hints.jsonl    {"id": instance, "hints": [one text a turn of its history, empty where nothing was asked]}
 
-Answers are kept outside the artifact, in `answers/` (`service/ledger.py`), as they come: a run that was killed, a larger draw
-or another baseline with the same question asks what is new and nothing else. A turn that stands in many histories is asked about
+Responses are cached outside the artifact (`services/response_cache.py`): a run that was killed, a larger draw or another
+baseline with the same question requests only what is new. A turn that stands in many histories is asked about
 once.
 """
 

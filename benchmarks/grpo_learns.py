@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fires_exp.config.model import PlanKind
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytorch_lightning as pl
@@ -28,10 +30,10 @@ from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import read_dataset
 from fires_exp.grpo.module import GrpoModule
-from fires_exp.grpo.rewards import Answer, RewardBreakdown
+from fires_exp.grpo.rewards import CompletionOfExample, RewardBreakdown
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
@@ -39,7 +41,7 @@ from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion
 from fires_exp.training.step_loader import StepLoader, step_plan
 
-PLAN = ThinkingPlan(kind="none", aspects=())
+PLAN = ThinkingPlan(kind=PlanKind.none, aspects=())
 
 
 class VowelReward:
@@ -48,8 +50,8 @@ class VowelReward:
     def __init__(self, control: random.Random | None) -> None:
         self.control = control
 
-    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
-        return [self._one(completion) for completion, _ in answers]
+    def score(self, completions: Sequence[CompletionOfExample]) -> list[RewardBreakdown]:
+        return [self._one(completion) for completion, _ in completions]
 
     def _one(self, completion: ParsedCompletion) -> RewardBreakdown:
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
@@ -90,14 +92,14 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
         PLAN,
         total_updates=steps,
         seed=seed,
-        show_completions=lambda *_: None,
+        log_completions=lambda *_: None,
     )
     curve = Curve()
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=1, logger=curve, log_every_n_steps=1, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
-    trainer.fit(module, StepLoader(plan, lambda index: prompts[index], ahead=0))
+    trainer.fit(module, StepLoader(plan, lambda index: prompts[index], prefetch=0))
     return curve.shares
 
 

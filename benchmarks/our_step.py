@@ -21,10 +21,9 @@ from step_task import PLAN, RawPrompt, StepTask, build_backbone, prompts_of_roun
 
 import fires_exp.grpo.module
 from fires_exp.data.records import SupportExample
-from fires_exp.grpo.collect import collect_rollouts
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.grpo.rollouts import RolloutGroup
+from fires_exp.grpo.rollouts import RolloutGroup, collect_rollouts
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, PromptEncoder
@@ -105,7 +104,7 @@ def main() -> None:
     clock.watch_torch()
     module = GrpoModule(
         policy, task.grpo, task.sampling, task.health, TextReward(), PLAN, total_updates=task.rounds, seed=task.seed,
-        show_completions=lambda *_: None,
+        log_completions=lambda *_: None,
     )  # fmt: skip
     trainer = pl.Trainer(
         accelerator="gpu" if task.device == "cuda" else "cpu", devices=1, max_epochs=1, logger=DummyLogger(),

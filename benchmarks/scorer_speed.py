@@ -22,7 +22,7 @@ import torch
 from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import read_dataset
 from fires_exp.scores.encoder import load_encoder
 from fires_exp.scores.epitome.levels import MECHANISMS, ContextAndResponse

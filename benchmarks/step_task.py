@@ -5,30 +5,26 @@ Numbers that are not the benchmark's own come from `conf/`: the adapter, beta an
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import os
 import random
 import zlib
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import yaml
+from hydra import compose, initialize_config_module
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import (
-    BackboneConfig,
-    GrpoConfig,
-    HealthConfig,
-    LoraConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    StopConfig,
-)
+from fires_exp.config.data import BadRowPolicy
+from fires_exp.config.load import load_config, register_schema
+from fires_exp.config.model import Attention, BackboneConfig, BackboneSource, Dtype, PlanKind, SamplingConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import GrpoConfig, HealthConfig, Schedule
 from fires_exp.data.readers.row_errors import RowProblems
 from fires_exp.data.readers.sample import read_sample
 from fires_exp.data.records import Role, SupportExample, Utterance
@@ -38,7 +34,7 @@ from fires_exp.prompts.processor import ImageChatProcessor
 from fires_exp.prompts.templates import chat_messages
 from fires_exp.thinking.aspects import ThinkingPlan
 
-PLAN = ThinkingPlan(kind="free", aspects=())
+PLAN = ThinkingPlan(kind=PlanKind.free, aspects=())
 BACKBONES = ("smollm2_vl", "tiny", "qwen3b_random", "qwen7b_random")
 WORDS_A_TURN = 24
 
@@ -103,43 +99,45 @@ class StepTask:
     @property
     def grpo(self) -> GrpoConfig:
         """Table 6 with this task's sizes; a micro-batch is a group, so that both sides see the same ones."""
-        numbers = _conf("grpo/paper.yaml")
-        config = GrpoConfig(
-            **{**numbers, "lora": LoraConfig(**numbers["lora"]), "optimizer": OptimizerConfig(**numbers["optimizer"])}
-        )
-        config = replace(
+        config = _paper().grpo
+        return replace(
             config,
+            num_generations=self.generations,  # a group of one trains nothing, but the sweep measures its cost
             batch_size=self.prompts,
             micro_batch_size=self.generations,
             gradient_checkpointing=self.checkpointing,
             log_completions_every_steps=self.rounds,
-            optimizer=replace(config.optimizer, warmup_ratio=0.0, schedule="constant"),
+            optimizer=replace(config.optimizer, warmup_ratio=0.0, schedule=Schedule.constant),
         )
-        config.num_generations = self.generations  # unchecked: a group of one trains nothing, but the sweep asks what it costs
-        return config
 
     @property
     def health(self) -> HealthConfig:
-        numbers = _conf("health/log.yaml")
-        return HealthConfig(**{**numbers, "stop": StopConfig(**numbers["stop"])})
+        return _paper().health
 
     @property
     def sampling(self) -> SamplingConfig:
-        return SamplingConfig(**{**_conf("sampling/paper.yaml"), "max_new_tokens": self.new_tokens})
+        return replace(_paper().sampling, max_new_tokens=self.new_tokens)
 
 
-def _conf(name: str) -> dict[str, Any]:
-    numbers: dict[str, Any] = yaml.safe_load(importlib.resources.files("fires_exp.conf").joinpath(name).read_text())
-    return numbers
+@cache
+def _paper() -> Config:
+    register_schema()
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        return load_config(compose("config", overrides=["scale=paper"]))
 
 
 def build_backbone(task: StepTask) -> Policy:
     """The bare backbone on its device, the same weights in every process."""
     device = torch.device(task.device)
     cache = Path(os.environ.get("FIRES_EXP_CACHE", Path.home() / ".cache" / "fires_exp"))
-    source = {"smollm2_vl": "embedded", "tiny": "tiny"}.get(task.backbone)
+    source = {"smollm2_vl": BackboneSource.embedded, "tiny": BackboneSource.tiny}.get(task.backbone)
     config = BackboneConfig(
-        name=task.backbone, source=source or "tiny", path=None, revision=None, dtype=task.dtype, attention="auto"
+        name=task.backbone,
+        source=source or BackboneSource.tiny,
+        path=None,
+        revision=None,
+        dtype=Dtype(task.dtype),
+        attention=Attention.auto,
     )
     if source is not None:
         return build_policy(config, cache, device)
@@ -193,7 +191,7 @@ def prompts_of_round(task: StepTask, processor: ImageChatProcessor, round_index:
 
 def _prompt(task: StepTask, processor: ImageChatProcessor, name: str) -> RawPrompt:
     chance = random.Random(f"{task.seed}/{name}")
-    corpus = read_sample(video_pattern="{season}{episode}.mp4", problems=RowProblems("error"))
+    corpus = read_sample(video_pattern="{season}{episode}.mp4", problems=RowProblems(BadRowPolicy.error))
     words = [word for conversation in corpus for turn in conversation.turns for word in turn.text.split()]
     start = chance.randrange(len(words))
     words = [words[(start + place) % len(words)] for place in range(task.shape.prompt_tokens)]

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from making import FLEXIBLE, TARGETS
 
-from fires_exp.config.schema import BackboneConfig, LoraConfig
+from fires_exp.config.model import BackboneConfig, LoraConfig
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
 

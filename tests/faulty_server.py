@@ -1,4 +1,4 @@
-"""A chat service on loopback that misbehaves on request and counts what it is asked."""
+"""A chat service on loopback that produces faults on request and records its requests."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ QUICK = {
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Answers `/v1/chat/completions`. `faults` are taken one a request, first to last, before it answers properly; `say` makes an
-    answer's text from a request's body; `delay` is how many seconds an answer takes.
+    """Serves `/v1/chat/completions`. Each of `faults` replaces one response, in order; then responses are valid. `say` makes a
+    response's text from a request's body; `delay` is the seconds that a response takes.
 
-    requests: bodies in the order they came · authorizations: their headers · arbaselines: when, in seconds
+    requests: bodies in order of arrival · authorizations: their headers · arrivals: times in seconds
     """
 
     daemon_threads = True
@@ -34,7 +34,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.say, self.faults, self.delay = say, list(faults), delay
         self.lock = threading.Lock()
-        self.requests, self.authorizations, self.arbaselines, self.answered = [], [], [], []
+        self.requests, self.authorizations, self.arrivals, self.answered = [], [], [], []
         self.busy = self.most_busy = 0
 
     @property
@@ -45,7 +45,7 @@ class FaultyServer(ThreadingHTTPServer):
         return {hashlib.sha256(json.dumps(body).encode()).hexdigest() for body in self.requests}
 
     def handle_error(self, request, client_address):
-        """A client that hangs up is what some tests want."""
+        """Some tests close the connection early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(body)
             server.authorizations.append(self.headers.get("Authorization"))
-            server.arbaselines.append(time.monotonic())
+            server.arrivals.append(time.monotonic())
             fault = server.faults.pop(0) if server.faults else None
             server.busy += 1
             server.most_busy = max(server.most_busy, server.busy)
@@ -114,15 +114,19 @@ def half_a_body(handler, body):
     handler.connection.close()
 
 
-def dribble(handler, body):
-    """A byte now and then: no single wait is long, the whole takes for ever."""
-    handler.send_response(200)
+def dribble(handler, body, code=200):
+    """A byte every 50 ms: no single wait is long, the whole response takes very long."""
+    handler.send_response(code)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     for _ in range(1000):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
+
+
+def dribble_error(handler, body):
+    dribble(handler, body, code=500)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import csv
 
 from PIL import Image, ImageDraw
 
-from fires_exp.config.schema import SalientConfig, SamplingConfig
+from fires_exp.config.data import SalientConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 

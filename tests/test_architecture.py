@@ -13,7 +13,6 @@ PACKAGE = ROOT / "src" / "fires_exp"
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONG_FILES = {
     "config/schema.py": "the whole tree of keys in one place is what makes it a reference",
-    "data/sample_corpus/draw_clips.py": "a script of its own that drew the shipped clips; no module imports it",
 }
 
 

@@ -93,7 +93,7 @@ def test_a_key_in_the_environment_gets_into_no_file_and_no_line_of_a_run(tmp_pat
     fault = status(401, f"Incorrect API key provided: {keys['OPENAI_API_KEY']}")
     with serving(lambda body: "No.", faults=[fault] * 99) as server:
         overrides = [
-            "+experiment=smoke", "logger=wandb", "trainer.progress=false", "aspects=no_thought", "frames=none", "epitome=smoke",
+            "+experiment=smoke", "logger=wandb", "trainer.progress=false", "aspects=no_thought", "frames=none",
             "reward=wo_support_skill", "recipe.stages=[sft,evaluate]", "recipe.policies=[baseline]", "metrics.include=[rouge_l]",
             f"baseline.base_url={server.url}", "baseline.model=stub", "baseline.api_key_env=OPENAI_API_KEY",
             "baseline.requests_per_minute=60000",

@@ -8,7 +8,7 @@ from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.pipeline.run import run_recipe
 
 SMALL = [
-    "backbone=tiny", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke", "epitome=smoke",
+    "scale=smoke",
     "reward=wo_support_skill", "metrics.include=[bleu_2]", "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2",
     "sft.optimizer.learning_rate=0.02", "grpo.num_generations=2", "trainer.progress=false",
 ]  # fmt: skip

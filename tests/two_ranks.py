@@ -25,7 +25,7 @@ from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.training.fit import fresh_adapter
 from fires_exp.training.sft import SftItem, SftModule
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 from fires_exp.training.strategies import strategy_for
 from fires_exp.training.zero2 import ShardedAdamW
 
@@ -79,19 +79,20 @@ def _enter(rank, count, port, function, args):
 
 def train_all(runs, cache, folder):
     """Train once for each name and its overrides; what came of it goes to `<name>-<ranks>-<rank>.pt`."""
-    if collectives.count() > 1:
+    if collectives.world_size() > 1:
         check_meetings()
         if any("trainer=zero2" in overrides for overrides in runs.values()):
             check_sharding()
     for name, overrides in runs.items():
-        torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{collectives.count()}-{collectives.rank()}.pt")
+        file = folder / f"{name}-{collectives.world_size()}-{collectives.rank()}.pt"
+        torch.save(train(name.split()[0], cache, overrides), file)
 
 
 def train(stage, cache, overrides):
     """Three steps: what each optimizer step was given, what was logged and sampled, the adapter."""
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
-        config = load_config(compose("config", overrides=["backbone=tiny", "sft=smoke", "grpo=smoke", *overrides]))
+        config = load_config(compose("config", overrides=["scale=smoke", *overrides]))
     settings = getattr(config, stage)
     policy = build_policy(config.backbone, cache, torch.device("cpu"))
     fresh_adapter(policy, settings, seed=0)
@@ -114,7 +115,7 @@ def train(stage, cache, overrides):
             SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text))
             for prompt, text in zip(prompts, TEXTS, strict=True)
         ]
-        checked = WholePass(3, lambda index: items[index])
+        checked = FullPassLoader(3, lambda index: items[index])
         module = SftModule(policy, settings, total_updates=len(PLAN), seed=42, validation=checked)
     else:
         items = prompts
@@ -127,11 +128,11 @@ def train(stage, cache, overrides):
             ThinkingPlan(kind="none", aspects=()),
             total_updates=len(PLAN) * settings.updates_per_rollout,
             seed=42,
-            show_completions=lambda step, groups, rewards: sampled.append(
+            log_completions=lambda step, batch: sampled.append(
                 [
-                    (group.example.id, one.completion.text, reward.total)
-                    for group, given in zip(groups, rewards, strict=True)
-                    for one, reward in zip(group.rollouts, given, strict=True)
+                    (group.example.id, rollout.completion.text, breakdown.total)
+                    for group, breakdowns in zip(batch.groups, batch.rewards, strict=True)
+                    for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True)
                 ]
             ),
         )
@@ -145,8 +146,8 @@ def train(stage, cache, overrides):
     trainer = pl.Trainer(
         callbacks=[last],
         accelerator="cpu",
-        devices=collectives.count(),
-        strategy=strategy_for(config.trainer.strategy, together=collectives.count() > 1),
+        devices=collectives.world_size(),
+        strategy=strategy_for(config.trainer.strategy, distributed=collectives.world_size() > 1),
         max_epochs=1,
         logger=recorder,
         log_every_n_steps=1,
@@ -156,7 +157,7 @@ def train(stage, cache, overrides):
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, StepLoader(PLAN, lambda index: items[index], ahead=1))
+    trainer.fit(module, StepLoader(PLAN, lambda index: items[index], prefetch=1))
     hook.remove()
     weights = {name: value.detach().clone() for name, value in policy.named_parameters() if value.requires_grad}
     return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights, "optimizer": last.optimizer}
@@ -171,12 +172,12 @@ class Last(pl.Callback):
 
 def check_meetings():
     """Each meeting of `ranks`, asserted in both of two processes."""
-    with pytest.raises(RankError, match="do not agree about the seed: 40, 41"):
+    with pytest.raises(RankError, match="the seed: 40, 41"):
         collectives.check_same("the seed", 40 + collectives.rank())
-    with collectives.alone():
-        assert (collectives.count(), collectives.gather("x")) == (1, ["x"])
-    assert collectives.joined(range(collectives.rank() + 1)) == [0, 0, 1]
-    assert collectives.from_first("first" if collectives.is_first() else "other") == "first"
+    with collectives.single_process():
+        assert (collectives.world_size(), collectives.all_gather("x")) == (1, ["x"])
+    assert collectives.gather_items(range(collectives.rank() + 1)) == [0, 0, 1]
+    assert collectives.broadcast("first" if collectives.is_main() else "other") == "first"
     check_judge()
 
 
@@ -191,9 +192,9 @@ def check_judge():
 
     shares = [[("a", "longer")], [("b", "x"), ("c", "longest")]]
     own = [(make_example(name), response) for name, response in shares[collectives.rank()]]
-    scores = JudgeOfRanks(LengthJudge() if collectives.is_first() else None).scores(own)
+    scores = JudgeOfRanks(LengthJudge() if collectives.is_main() else None).scores(own)
     assert scores == [[1.0], [0.0, 1.0]][collectives.rank()]
-    assert asked == ([*shares[0], *shares[1]] if collectives.is_first() else [])
+    assert asked == ([*shares[0], *shares[1]] if collectives.is_main() else [])
 
 
 def check_sharding():

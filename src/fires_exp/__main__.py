@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from fires_exp.cli.optimized_metric import objective_of
 from fires_exp.config.load import load_config, register_schema, write_yaml
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import refuse_secrets, without_secrets
 from fires_exp.errors import ConfigError, FiresError
 
@@ -66,7 +66,7 @@ def _run_in_sweep(config: Config, run_folder: Path) -> float | None:
     status = subprocess.run(_job(run_folder), check=False).returncode
     if status != 0:
         raise FiresError(f"the job in {run_folder} ended with status {status}{_why(run_folder)}")
-    return None if config.objective is None else objective_of(run_folder, config.objective)
+    return None if config.optimized_metric is None else objective_of(run_folder, config.optimized_metric)
 
 
 def _why(run_folder: Path) -> str:

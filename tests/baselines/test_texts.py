@@ -1,4 +1,4 @@
-"""What each baseline learns to write, and how it is read back."""
+"""Target texts of each baseline, and parsing them."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from making import make_example
 
 from fires_exp.baselines.labels import Label, check_labels
 from fires_exp.baselines.registry import BASELINES
-from fires_exp.config.schema import TrainedBaselineConfig
+from fires_exp.config.baselines import TrainedBaselineConfig
 from fires_exp.data.records import Utterance
 from fires_exp.errors import ConfigError, DataError
 
@@ -27,29 +27,29 @@ def example():
 
 
 def test_the_texts_by_hand(example):
-    assert SMES.target(example) == "[seeker emotion] anger [strategy] restatement [supporter emotion] joy [response] Today!"
-    assert JOINT.target(example) == "[restatement] Today!"
-    assert BBMHR.target(example) == "Today!"
+    assert SMES.target_text(example) == "[seeker emotion] anger [strategy] restatement [supporter emotion] joy [response] Today!"
+    assert JOINT.target_text(example) == "[restatement] Today!"
+    assert BBMHR.target_text(example) == "Today!"
 
 
 @pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
-def test_what_is_learned_is_read_back_whole(baseline, example):
-    reading = baseline.read(baseline.target(example))
-    assert reading.well_formed
-    assert reading.response == "Today!"
-    assert reading.said == {label: label.of(example) for label in baseline.needs}
+def test_parsing_inverts_the_target_text(baseline, example):
+    output = baseline.parse(baseline.target_text(example))
+    assert output.well_formed
+    assert output.response == "Today!"
+    assert output.labels == {label: label.of(example) for label in baseline.required_labels}
 
 
 @pytest.mark.parametrize("baseline", BASELINES.values(), ids=BASELINES)
-def test_marks_are_pieces_of_what_is_learned(baseline, example):
-    marks = baseline.marks([example, example])
-    assert len(set(marks)) == len(marks)
-    assert all(mark in baseline.target(example) for mark in marks)
-    assert len(marks) == {"smes": 4, "blenderbot_joint": 1, "bbmhr": 0}[baseline.name]
+def test_special_tokens_are_parts_of_the_target_text(baseline, example):
+    tokens = baseline.special_tokens([example, example])
+    assert len(set(tokens)) == len(tokens)
+    assert all(token in baseline.target_text(example) for token in tokens)
+    assert len(tokens) == {"smes": 4, "blenderbot_joint": 1, "bbmhr": 0}[baseline.name]
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "rest"),
     [
         ("[seeker emotion] anger [strategy] open", "anger open"),
         ("[seeker emotion] anger [response] Hm. [strategy] approval", "Hm. approval"),
@@ -59,40 +59,43 @@ def test_marks_are_pieces_of_what_is_learned(baseline, example):
         ("", ""),
     ],
 )
-def test_a_malformed_smes_text_is_told_and_what_is_left_is_scored(text, left):
-    reading = SMES.read(text)
-    assert (reading.response, reading.said, reading.well_formed) == (left, {}, False)
+def test_a_malformed_smes_text_is_flagged_and_its_readable_rest_is_the_response(text, rest):
+    output = SMES.parse(text)
+    assert (output.response, output.labels, output.well_formed) == (rest, {}, False)
 
 
-@pytest.mark.parametrize(("text", "left"), [("Hm.", "Hm."), ("Hm. [approval]", "Hm. [approval]"), ("[approval", "[approval")])
-def test_a_joint_text_without_a_strategy_before_it_is_malformed(text, left):
-    reading = JOINT.read(text)
-    assert (reading.response, reading.said, reading.well_formed) == (left, {}, False)
-    assert not JOINT.read("[approval] ").well_formed
+@pytest.mark.parametrize(("text", "rest"), [("Hm.", "Hm."), ("Hm. [approval]", "Hm. [approval]"), ("[approval", "[approval")])
+def test_a_joint_text_without_a_strategy_before_it_is_malformed(text, rest):
+    output = JOINT.parse(text)
+    assert (output.response, output.labels, output.well_formed) == (rest, {}, False)
+    assert not JOINT.parse("[approval] ").well_formed
 
 
-def test_hints_stand_after_their_turns_and_strategies_before_those_of_the_supporter(example):
+def test_hints_follow_their_turns_and_strategies_precede_supporter_turns(example):
     hints = ["She cries.", "", "She frowns."]
-    assert SMES.lines(example, hints) == ["I lost my job. (She cries.)", "When?", "Today. (She frowns.)"]
-    assert JOINT.lines(example, ["", "", ""]) == ["I lost my job.", "[open question] When?", "Today."]
+    assert SMES.render_history(example, hints) == ["I lost my job. (She cries.)", "When?", "Today. (She frowns.)"]
+    assert JOINT.render_history(example, ["", "", ""]) == ["I lost my job.", "[open question] When?", "Today."]
 
 
-def test_a_missing_label_is_one_line_that_names_the_row_and_who_has_labels(example):
+def test_a_missing_label_error_names_the_row_and_datasets_with_labels(example):
     bare = replace(make_example("b"), target=replace(example.target, strategies=()))
-    check_labels("smes", SMES.needs, [example], "own")
+    check_labels("smes", SMES.required_labels, [example], "own")
     with pytest.raises(DataError) as caught:
-        check_labels("blenderbot_joint", JOINT.needs, [example, bare], "own")
+        check_labels("blenderbot_joint", JOINT.required_labels, [example, bare], "own")
     line = str(caught.value)
-    assert line.startswith("b.csv:1: no strategy for b (1 of 2 instances of dataset=own have none), and trained_baseline=")
+    assert line.startswith("b.csv:1: ")
+    assert "strategy" in line
+    assert "1 of 2" in line
+    assert "trained_baseline=blenderbot_joint" in line
     assert "dataset=mesc or dataset=sample" in line
     assert "\n" not in line
 
 
-def test_the_seeker_s_emotion_is_that_of_the_last_seeker_turn_and_absent_where_there_is_none(example):
+def test_the_seeker_emotion_is_that_of_the_last_seeker_turn_or_empty(example):
     assert Label.SEEKER_EMOTION.of(example) == "anger"
     assert Label.SEEKER_EMOTION.of(replace(example, history=example.history[1:2])) == ""
 
 
-def test_the_registry_holds_what_the_configuration_can_name():
+def test_the_registry_holds_every_name_of_the_configuration():
     with pytest.raises(ConfigError, match="choose one of none, " + ", ".join(BASELINES) + "$"):
         TrainedBaselineConfig(name="eliza", model="seq2seq")

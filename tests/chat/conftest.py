@@ -45,7 +45,7 @@ def scripted(monkeypatch):
             done = Completion(ids=torch.tensor(tokens), logprobs=torch.zeros(len(tokens)), text=text, finish_reason="stop")
             return [[done]]
 
-        monkeypatch.setattr(conversation_module, "watched_completions", write)
+        monkeypatch.setattr(conversation_module, "stream_completions", write)
         return prompts
 
     return answers

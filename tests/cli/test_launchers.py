@@ -108,12 +108,12 @@ def test_the_last_policy_s_metric_is_told_the_higher_the_better(run_folder):
 
 @pytest.mark.parametrize("metric", ["METEOR", "tokens"])
 def test_a_metric_that_cannot_be_raised_is_refused_with_those_that_can(run_folder, metric):
-    with pytest.raises(ConfigError, match=rf"^objective={metric}: grpo in .* write one of BLEU-2, DIFF-EPITOME$"):
+    with pytest.raises(ConfigError, match=rf"^optimized_metric={metric}: grpo in .* write one of BLEU-2, DIFF-EPITOME$"):
         objective_of(run_folder, metric)
 
 
 def test_a_run_without_a_table_has_nothing_to_tell(tmp_path):
-    with pytest.raises(ConfigError, match=r"^objective=BLEU-2: .* has no table"):
+    with pytest.raises(ConfigError, match=r"^optimized_metric=BLEU-2: .* has no table"):
         objective_of(tmp_path, "BLEU-2")
 
 

@@ -34,7 +34,7 @@ def run(tmp_path, cache):
     def start(*overrides, recipe="score"):
         with initialize_config_module("fires_exp.conf", version_base="1.3"):
             places = [f"paths.cache={cache}", f"paths.artifacts={tmp_path / 'artifacts'}"]
-            tree = compose("config", overrides=[f"recipe={recipe}", "metrics=smoke", "epitome=smoke", *places, *overrides])
+            tree = compose("config", overrides=[f"recipe={recipe}", "scale=smoke", *places, *overrides])
         folder = tmp_path / recipe
         folder.mkdir()
         config = load_config(tree)
@@ -68,7 +68,7 @@ def test_files_become_a_table_with_intervals_and_p_values(run, write, capsys):
 
 
 def test_a_run_s_own_predictions_give_the_run_s_own_numbers(run, cache):
-    small = ["backbone=tiny", "predict=smoke", "dataset.limit.test=3", "trainer.progress=false", "frames=none"]
+    small = ["scale=smoke", "dataset.limit.test=3", "trainer.progress=false", "frames=none"]
     first = run(*small, recipe="zero_shot")
     again = run(f"predictions={first / 'predictions' / 'zero_shot.jsonl'}")
     assert values(again, "zero_shot") == values(first, "zero_shot")

@@ -18,7 +18,7 @@ from fires_exp.paper.table import make_table
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    "backbone=tiny", "sft=smoke", "grpo=smoke", "sampling=smoke", "predict=smoke", "metrics=smoke", "epitome=smoke",
+    "scale=smoke",
     "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2", "grpo.max_steps=1", "sft.max_steps=1",
     "metrics.include=[bleu_2]", "reward.support_skill_weight=0",
 ]  # fmt: skip

@@ -9,10 +9,10 @@ import typing
 from pathlib import Path
 
 import pytest
+from fires_exp.config.schema import Config
 
 from fires_exp.config.describe import describe
 from fires_exp.config.load import load_config, load_yaml, write_yaml
-from fires_exp.config.schema import Config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"

@@ -8,8 +8,8 @@ import torch
 from two_ranks import in_ranks, train_all
 
 from fires_exp.distributed import collectives
-from fires_exp.grpo.rollouts import score_groups
-from fires_exp.training.step_loader import StepLoader, WholePass
+from fires_exp.grpo.rewards import score_groups
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
 
 # without the tower: Adam makes steps of full size out of rounding where a patch has next to no gradient
 SFT = ["sft.micro_batch_size=2", "sft.optimizer.learning_rate=1e-2", "sft.lora.train_vision=false", "sft.validate_every_steps=1"]
@@ -92,22 +92,22 @@ def test_samples_and_rewards_are_those_of_one_process(outcomes):
 
 
 def test_shares_make_up_the_whole_and_differ_by_one_at_most(monkeypatch):
-    monkeypatch.setattr(collectives, "count", lambda: 3)
+    monkeypatch.setattr(collectives, "world_size", lambda: 3)
     for length, expected in ((7, [2, 2, 3]), (2, [0, 1, 1]), (0, [0, 0, 0])):
         shares = []
         for rank in range(3):
             monkeypatch.setattr(collectives, "rank", lambda rank=rank: rank)
-            shares.append(list(collectives.share(range(length))))
+            shares.append(list(collectives.shard(range(length))))
         assert [len(share) for share in shares] == expected
         assert [item for share in shares for item in share] == list(range(length))
 
 
 def test_ranks_take_equally_many_steps_whatever_their_shares(monkeypatch):
-    monkeypatch.setattr(collectives, "count", lambda: 2)
+    monkeypatch.setattr(collectives, "world_size", lambda: 2)
     seen = []
     for rank in range(2):
         monkeypatch.setattr(collectives, "rank", lambda rank=rank: rank)
-        seen.append((list(StepLoader([[0, 1, 2], [3]], load=str, ahead=1)), list(WholePass(3, load=str))))
+        seen.append((list(StepLoader([[0, 1, 2], [3]], load=str, prefetch=1)), list(FullPassLoader(3, load=str))))
     assert seen == [([["0"], []], ["0"]), ([["1", "2"], ["3"]], ["1", "2"])]
 
 
@@ -119,7 +119,7 @@ def test_a_rank_without_a_prompt_asks_the_reward_too_which_may_be_a_meeting():
 
 
 def test_one_process_alone_gives_back_what_it_gets():
-    assert collectives.gather(3) == [3]
-    assert collectives.total(1, 2.5) == (1, 2.5)
-    assert collectives.from_first("x") == "x"
+    assert collectives.all_gather(3) == [3]
+    assert collectives.all_sum(1, 2.5) == (1, 2.5)
+    assert collectives.broadcast("x") == "x"
     collectives.check_same("anything", 1)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from fires_exp.config.schema import TrainerConfig
-from fires_exp.distributed.launch import STARTER, rank_environment
+from fires_exp.config.training import TrainerConfig
+from fires_exp.distributed.launch import LAUNCHER_PIPE, rank_environment
 from fires_exp.errors import ConfigError
 
 TRAINER = TrainerConfig(
@@ -18,9 +18,9 @@ TRAINER = TrainerConfig(
     devices=4,
     num_nodes=2,
     time_limit=None,
-    load_ahead=1,
+    prefetch_steps=1,
     keep_checkpoints=2,
-    refuse_too_big=True,
+    enforce_resource_estimate=True,
     deterministic=True,
     progress=False,
 )
@@ -63,11 +63,11 @@ def test_a_wrong_number_of_processes_is_named():
 def test_a_rank_ends_with_the_process_that_started_it():
     reading, writing = os.pipe()
     code = (
-        "import time; from fires_exp.distributed.launch import follow_starter; "
-        "follow_starter(); print('on', flush=True); time.sleep(60)"
+        "import time; from fires_exp.distributed.launch import exit_with_launcher; "
+        "exit_with_launcher(); print('on', flush=True); time.sleep(60)"
     )
     rank = subprocess.Popen(
-        [sys.executable, "-c", code], env={**os.environ, STARTER: str(reading)}, pass_fds=(reading,), stdout=subprocess.PIPE
+        [sys.executable, "-c", code], env={**os.environ, LAUNCHER_PIPE: str(reading)}, pass_fds=(reading,), stdout=subprocess.PIPE
     )
     os.close(reading)
     assert rank.stdout.readline() == b"on\n"

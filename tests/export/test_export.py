@@ -17,7 +17,7 @@ from trained_run import composed, run_small
 from fires_exp.errors import ConfigError, StageError
 from fires_exp.export.load_run import read_trained, with_model_of
 from fires_exp.pipeline.run import run_recipe
-from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.sampling import sample_completions
 from fires_exp.prompts.collate import collate
@@ -62,7 +62,7 @@ def export(folder, cache, *overrides, to="model"):
 def folded(place, tiny_config, cache):
     policy = build_policy(tiny_config, cache, torch.device("cpu"))
     for adapter in read_trained(str(place / "run"), place / "artifacts").adapters:
-        fold_adapter(policy, adapter)
+        merge_adapter(policy, adapter)
     return policy
 
 
@@ -102,7 +102,7 @@ def test_transformers_alone_gives_the_logits_and_the_answer_of_the_folded_policy
     seen = torch.load(tmp_path / "seen.pt", weights_only=True)
     assert torch.equal(seen["logits"], logits(policy, prompt))
     assert torch.equal(seen["ids"][0], words.prompt_ids), "the card's messages are the evaluation's prompt"
-    decoding = composed("backbone=tiny", "predict=smoke").predict.decoding
+    decoding = composed("scale=smoke").predict.decoding
     ((ours,),) = sample_completions(policy, [words], decoding, [[0]])
     assert torch.equal(seen["answer"], ours.ids)
     assert seen["merge"] == 2

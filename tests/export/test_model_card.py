@@ -18,7 +18,7 @@ def card(tmp_path):
             "backbone": {"name": "qwen2_5_vl_7b", "path": "Qwen/Qwen2.5-VL-7B-Instruct"},
             "dataset": {"name": "sample", "root": None},
             "aspects": {"plan": "flexible"},
-            "teacher": {"name": "annotations"},
+            "teacher": {"name": "rules"},
             "reward": {"support_skill_weight": 0.1, "support_skill": {"scorer": None}},
             "recipe": {"stages": ["sft", "grpo"]},
         } | changes

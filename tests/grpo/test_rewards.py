@@ -5,11 +5,11 @@ import itertools
 import pytest
 from faulty_server import QUICK
 
-from fires_exp.config.schema import JudgeConfig, RewardConfig, SupportSkillConfig
+from fires_exp.config.scoring import RewardConfig, SupportSkillConfig
+from fires_exp.config.services import JudgeConfig
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.errors import ConfigError
-from fires_exp.grpo.reward_parts import support_skill_reward
-from fires_exp.grpo.rewards import Reward
+from fires_exp.grpo.rewards import Reward, support_skill_reward
 from fires_exp.scores.epitome.levels import SkillLevels, diff_epitome
 from fires_exp.thinking.tags import ParsedCompletion
 

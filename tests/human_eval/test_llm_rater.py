@@ -101,7 +101,7 @@ def test_it_gets_what_raters_see_and_nothing_else(folder):
 
 def test_a_run_that_failed_asks_what_is_missing_and_then_nothing(folder, capsys):
     with serving(gemstone, [status(503, "busy")] * 3) as server:
-        assert judge(folder, server, "reward.judge.in_flight=1", "reward.judge.retries=0") == 2
+        assert judge(folder, server, "reward.judge.max_concurrent_requests=1", "reward.judge.retries=0") == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert error.startswith("fires_exp: 3 requests got no answer, the last for i001/preference/AB: status 503: busy")
         assert not list(folder.glob("ratings_*.json"))
@@ -113,7 +113,7 @@ def test_a_run_that_failed_asks_what_is_missing_and_then_nothing(folder, capsys)
 
 def test_what_the_service_refuses_is_not_rated(folder, capsys):
     with serving(gemstone, [status(400, "content policy")]) as server:
-        assert judge(folder, server, "reward.judge.in_flight=1") == 0
+        assert judge(folder, server, "reward.judge.max_concurrent_requests=1") == 0
     assert "of which 11 came out alike in both orders; 1 of them are refused" in capsys.readouterr().out
     (path,) = folder.glob("ratings_*.json")
     verdicts = read_ratings(path, read_key(folder / "key.json")).verdicts
@@ -148,7 +148,7 @@ def test_the_key_is_in_no_file_and_in_no_message(folder, capsys):
     [
         (["model=x"], "model: write reward.judge.KEY=VALUE"),
         (["reward.judge.modell=x"], "Could not override 'reward.judge.modell'"),
-        (["reward.judge.in_flight=0"], "reward.judge.in_flight=0: write at least 1"),
+        (["reward.judge.max_concurrent_requests=0"], "reward.judge.max_concurrent_requests=0: write at least 1"),
         (["reward.judge.model=null"], "needs reward.judge.base_url=<service>"),
         ([f"reward.judge.model={KEY}"], "reward.judge.model holds a key or a password"),
         (["reward.judge.api_key_env=NO_SUCH"], "reward.judge.api_key_env=NO_SUCH: there is no such variable"),

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from report.synthetic_run import REPLIES, write_lines, write_run
 
-from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, MetricsConfig, SimilarityConfig
 from fires_exp.human_eval.tables import RESULTS_FORMAT
 from fires_exp.metrics.instance_scores import instance_scores_text
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
@@ -39,7 +39,7 @@ def answers_of(experiment, seed, rows):
 def score(rows, seed):
     """What the run's table says of the answers."""
     answers = [
-        Answer(
+        ScoredResponse(
             response=row["response"],
             reference=row["reference_response"],
             context=row["context"],

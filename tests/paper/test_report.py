@@ -16,7 +16,7 @@ from report.synthetic_run import ATTACK, write_lines, write_run
 from fires_exp.cli.report import main
 from fires_exp.config.load import load_config, load_yaml, register_schema, write_yaml
 from fires_exp.metrics.bootstrap import value
-from fires_exp.metrics.measures import Answer, bleu
+from fires_exp.metrics.measures import ScoredResponse, bleu
 from fires_exp.pipeline.run import run_recipe
 
 TABLE_2 = EXPERIMENTS / "table2_components"
@@ -56,7 +56,7 @@ def test_a_cell_leads_to_its_run_configuration_commit_and_predictions_and_is_sco
     """A real run of the tiny backbone, as a sweep leaves it."""
     folder = tmp_path / "demo" / "fires" / "seed_7"
     folder.mkdir(parents=True)
-    small = ["backbone=tiny", "predict=smoke", "metrics=smoke", "frames=none", "dataset.limit.test=4", "trainer.progress=false"]
+    small = ["scale=smoke", "frames=none", "dataset.limit.test=4", "trainer.progress=false"]
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         places = [f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}"]
@@ -80,7 +80,9 @@ def test_a_cell_leads_to_its_run_configuration_commit_and_predictions_and_is_sco
     predictions = run / "predictions" / f"{line['policy']}.jsonl"
     assert hashlib.sha256(predictions.read_bytes()).hexdigest() == line["predictions_sha256"]
     answers = [
-        Answer(response=row["response"], reference=row["reference_response"], context=None, thought=None, well_formed=None)
+        ScoredResponse(
+            response=row["response"], reference=row["reference_response"], context=None, thought=None, well_formed=None
+        )
         for row in map(json.loads, predictions.read_text().splitlines())
     ]
     (measure,) = bleu(answers)
@@ -116,7 +118,7 @@ def test_the_page_says_what_differs_what_it_cost_and_leads_to_every_run(sweep):
     for words in (
         "<td>smollm2_vl</td><td>Qwen2.5-VL-7B-Instruct</td>",
         "<td>sample (8 instances of test)</td><td>MESC</td>",
-        "<td>annotations</td><td>gpt-4o-2024-11-20, with the frames</td>",
+        "<td>rules</td><td>gpt-4o-2024-11-20, with the frames</td>",
         "invented sample corpus",
         ">2 h 13 min</td>",  # twice 4000 seconds
         "x86_64, 2 threads",
@@ -209,7 +211,7 @@ def test_the_page_of_all_has_table_3_beside_the_paper_s_cells_and_figure_3(sweep
     assert r"FIRES against (usefulness) & win \% & tie \% & lose \% & p" in latex
     assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 7
     source = "from ../../figure3/demo, configuration 0f0f0f0f0f, commit ababababab."
-    assert f"% of thoughts of annotations; {source}" in page
+    assert f"% of thoughts of rules; {source}" in page
     (figure_3 / "run.json").write_text(json.dumps(record | {"status": "running"}))
     assert main(asked) == 0
     page = (folder / "report.html").read_text()

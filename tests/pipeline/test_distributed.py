@@ -18,7 +18,7 @@ OVERRIDES = [
     "frames.max_frames=1", "dataset.limit.train=7", "dataset.limit.val=3", "dataset.limit.test=5",
     "sft.epochs=2", "sft.max_steps=6", "sft.batch_size=3", "sft.validate_every_steps=3", "sft.checkpoint_every_steps=2",
     "grpo.epochs=2", "grpo.max_steps=6", "grpo.batch_size=3", "grpo.checkpoint_every_steps=2", "grpo.updates_per_rollout=2",
-    "predict.batch_size=2", "epitome=smoke", "metrics=smoke", "metrics.include=[rouge_l]",
+    "predict.batch_size=2", "metrics.include=[rouge_l]",
 ]  # fmt: skip
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 
@@ -69,7 +69,7 @@ def test_two_ranks_that_are_stopped_and_then_lose_one_end_as_one_process_does(tm
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
     assert f"sft: going on after step {step} of 6" in said
-    assert said.splitlines()[-1] == "fires_exp: rank 1 was killed by SIGKILL; the run is ended"
+    assert said.splitlines()[-1].startswith("fires_exp: rank 1 was killed by SIGKILL")
     assert "Traceback" not in said
 
     _, said = (last := start(two, cache, *TWO)).communicate()

@@ -17,7 +17,7 @@ OVERRIDES = [
     "frames.max_frames=1", "dataset.limit.train=12",
     "sft.epochs=9", "sft.max_steps=8", "sft.checkpoint_every_steps=2", "sft.lora.dropout=0.3",
     "grpo.epochs=9", "grpo.max_steps=8", "grpo.checkpoint_every_steps=2", "grpo.updates_per_rollout=2", "grpo.lora.dropout=0.3",
-    "health.window_steps=3", "epitome=smoke", "metrics=smoke",
+    "health.window_steps=3",
 ]  # fmt: skip
 
 

@@ -1,10 +1,10 @@
-"""The cache that decoding writes into holds what the stock one holds, and does not copy it for every token."""
+"""The preallocated cache has the contents of the stock cache, and is not copied for every token."""
 
 import pytest
 import torch
 from transformers import DynamicCache
 
-from fires_exp.policy.hf_decoding import roomy_cache
+from fires_exp.policy.hf_decoding import preallocated_cache
 
 
 def states(batch, tokens, seed):
@@ -12,8 +12,8 @@ def states(batch, tokens, seed):
     return [torch.randn(batch, 2, tokens, 4, generator=generator) for _ in range(2)]
 
 
-def both(room=3):
-    return roomy_cache(1, room), DynamicCache()
+def both_caches(max_new_tokens=3):
+    return preallocated_cache(1, max_new_tokens), DynamicCache()
 
 
 def assert_equal(ours, stock):
@@ -22,9 +22,9 @@ def assert_equal(ours, stock):
     assert torch.equal(ours.layers[0].values, stock.layers[0].values)
 
 
-@pytest.mark.parametrize("room", [1, 3, 50])
-def test_it_holds_what_the_stock_cache_holds(room):
-    caches = both(room)
+@pytest.mark.parametrize("max_new_tokens", [1, 3, 50])
+def test_the_contents_are_those_of_the_stock_cache(max_new_tokens):
+    caches = both_caches(max_new_tokens)
     for cache in caches:
         cache.update(*states(2, 5, 0), 0)
         cache.batch_repeat_interleave(3)
@@ -37,8 +37,8 @@ def test_it_holds_what_the_stock_cache_holds(room):
     assert_equal(*caches)
 
 
-def test_several_tokens_at_once_and_more_than_there_is_room_for():
-    caches = both(room=2)
+def test_several_tokens_at_once_may_exceed_the_preallocated_length():
+    caches = both_caches(max_new_tokens=2)
     for cache in caches:
         cache.update(*states(1, 3, 0), 0)
         cache.update(*states(1, 2, 1), 0)
@@ -47,7 +47,7 @@ def test_several_tokens_at_once_and_more_than_there_is_room_for():
 
 
 def test_a_token_is_written_in_place():
-    cache = roomy_cache(1, 3)
+    cache = preallocated_cache(1, 3)
     cache.update(*states(1, 5, 0), 0)
-    places = {cache.update(*states(1, 1, step), 0)[0].data_ptr() for step in range(3)}
-    assert len(places) == 1
+    addresses = {cache.update(*states(1, 1, step), 0)[0].data_ptr() for step in range(3)}
+    assert len(addresses) == 1

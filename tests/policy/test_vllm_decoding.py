@@ -1,4 +1,4 @@
-"""What vLLM is asked, and what is made of its answers. A stand-in with the parts of its interface that are used answers here."""
+"""Requests to vLLM and completions from its outputs, with a fake that has the parts of its interface that are used."""
 
 import sys
 from dataclasses import replace
@@ -18,30 +18,30 @@ from fires_exp.policy.sampling import sample_completions
 VLLM = replace(SAMPLING, engine="vllm")
 
 
-class StandIn:
-    """vLLM's `LLM`: requests at even places end after three tokens, the others are cut off."""
+class FakeLLM:
+    """vLLM's `LLM`: requests with an even index end after three tokens, the others at the limit."""
 
-    def __init__(self, made, **options):
+    def __init__(self, engines, **options):
         self.options = options
-        self.asked = []
-        made.append(self)
+        self.calls = []
+        engines.append(self)
 
     def generate(self, prompts, parameters, lora_request, use_tqdm):
-        self.asked.append((prompts, parameters, lora_request))
+        self.calls.append((prompts, parameters, lora_request))
         outputs = []
-        for place, one in enumerate(parameters):
-            ids = [100 + place, 200, *one.stop_token_ids] if place % 2 == 0 else [100 + place] * one.max_tokens
+        for index, sampling in enumerate(parameters):
+            ids = [100 + index, 200, *sampling.stop_token_ids] if index % 2 == 0 else [100 + index] * sampling.max_tokens
             logprobs = [{token: SimpleNamespace(logprob=-0.5 * step)} for step, token in enumerate(ids)]
             outputs.append(SimpleNamespace(outputs=[SimpleNamespace(token_ids=tuple(ids), logprobs=logprobs)]))
         return outputs
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """The engines that were made."""
+def engines(monkeypatch):
+    """The engines that were created."""
     engines = []
     package, lora = ModuleType("vllm"), ModuleType("vllm.lora.request")
-    package.LLM = lambda **options: StandIn(engines, **options)
+    package.LLM = lambda **options: FakeLLM(engines, **options)
     package.SamplingParams = lambda **options: SimpleNamespace(**options)
     lora.LoRARequest = lambda name, number, path: SimpleNamespace(name=name, number=number, path=path)
     for name, module in {"vllm": package, "vllm.lora": ModuleType("vllm.lora"), "vllm.lora.request": lora}.items():
@@ -52,61 +52,61 @@ def made(monkeypatch):
 @pytest.fixture
 def prompts(encoder):
     return [
-        encoder.encode(make_example("one"), [[face("red"), face("blue")]]),
-        encoder.encode(make_example("two"), [[]]),
+        encoder.encode(make_example("first"), [[face("red"), face("blue")]]),
+        encoder.encode(make_example("second"), [[]]),
     ]
 
 
-def test_without_vllm_one_line_says_what_to_do(tiny, prompts, monkeypatch):
+def test_without_vllm_one_line_has_the_remedy(tiny, prompts, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(ConfigError, match=r"vLLM is not installed.*engine=native"):
+    with pytest.raises(ConfigError, match=r"engine=vllm.*engine=native"):
         sample_completions(tiny, prompts, VLLM, [[1], [2]])
 
 
-def test_completions_come_back_in_groups_with_ids_log_probabilities_and_reasons(tiny, prompts, made):
+def test_completions_are_grouped_by_prompt_with_ids_log_probabilities_and_finish_reasons(tiny, prompts, engines):
     groups = sample_completions(tiny, prompts, VLLM, [[1, 2], [3, 4]])
-    assert [[int(one.ids[0]) for one in group] for group in groups] == [[100, 101], [102, 103]]
-    ended, cut = groups[0]
+    assert [[int(completion.ids[0]) for completion in group] for group in groups] == [[100, 101], [102, 103]]
+    ended, truncated = groups[0]
     assert ended.ids.tolist() == [100, 200, tiny.eos_id]
     assert ended.logprobs.tolist() == [0.0, -0.5, -1.0]
-    assert (ended.finish_reason, cut.finish_reason) == ("stop", "length")
-    assert len(cut.ids) == VLLM.max_new_tokens
+    assert (ended.finish_reason, truncated.finish_reason) == ("stop", "length")
+    assert len(truncated.ids) == VLLM.max_new_tokens
 
 
-def test_it_is_asked_for_the_distribution_that_scoring_has(tiny, prompts, made):
+def test_the_requested_distribution_is_that_of_scoring(tiny, prompts, engines):
     sample_completions(tiny, prompts, VLLM, [[1, 2**63 + 5], [3, 4]])
-    (engine,) = made
-    ((_, parameters, adapter),) = engine.asked
+    (engine,) = engines
+    ((_, parameters, adapter),) = engine.calls
     assert adapter is None
     assert engine.options["logprobs_mode"] == "processed_logprobs"
     assert "trust_remote_code" not in engine.options
-    assert [one.seed for one in parameters] == [1, 5, 3, 4]
+    assert [sampling.seed for sampling in parameters] == [1, 5, 3, 4]
     assert parameters[0].temperature == SAMPLING.temperature
     assert parameters[0].allowed_token_ids == (~tiny.suppressed_V).nonzero().squeeze(-1).tolist()
 
 
-def test_a_picture_is_one_placeholder_and_what_the_vision_tower_made_of_it(tiny, prompts, made):
+def test_an_image_is_one_placeholder_and_its_embeddings(tiny, prompts, engines):
     sample_completions(tiny, prompts, VLLM, [[1], [2]])
-    (((seen, plain), _, _),) = made[0].asked
-    image, ids = tiny.processor.image_token_id, prompts[0].prompt_ids
-    assert (ids == image).sum() > 2
-    assert seen["prompt_token_ids"].count(image) == 2
-    assert [id for id in seen["prompt_token_ids"] if id != image] == ids[ids != image].tolist()
-    pictures = seen["multi_modal_data"]["image"]
-    torch.testing.assert_close(pictures["image_embeds"], tiny.look(prompts[0]).picture_states)
-    assert torch.equal(pictures["image_grid_thw"], prompts[0].image_grid_thw)
-    assert plain == {"prompt_token_ids": prompts[1].prompt_ids.tolist()}
+    (((with_images, text_only), _, _),) = engines[0].calls
+    image_token_id, ids = tiny.processor.image_token_id, prompts[0].prompt_ids
+    assert (ids == image_token_id).sum() > 2
+    assert with_images["prompt_token_ids"].count(image_token_id) == 2
+    assert [id for id in with_images["prompt_token_ids"] if id != image_token_id] == ids[ids != image_token_id].tolist()
+    images = with_images["multi_modal_data"]["image"]
+    torch.testing.assert_close(images["image_embeds"], tiny.encode_images(prompts[0]).image_embeds)
+    assert torch.equal(images["image_grid_thw"], prompts[0].image_grid_thw)
+    assert text_only == {"prompt_token_ids": prompts[1].prompt_ids.tolist()}
 
 
-def test_the_base_is_written_once_and_the_adapter_for_each_rollout(tiny, prompts, lora, made):
+def test_the_base_is_written_once_and_the_adapter_for_each_rollout(tiny, prompts, lora, engines):
     bare = {name: value.clone() for name, value in tiny.qwen.state_dict().items()}
     add_adapter(tiny, lora, seed=0)
     sample_completions(tiny, prompts, VLLM, [[1], [2]])
     with torch.no_grad():
         next(parameter for name, parameter in tiny.named_parameters() if "lora_B" in name).fill_(0.5)
     sample_completions(tiny, prompts, VLLM, [[1], [2]])
-    (engine,) = made
-    (_, _, first), (_, _, second) = engine.asked
+    (engine,) = engines
+    (_, _, first), (_, _, second) = engine.calls
     assert (first.number, second.number) == (1, 2)
     assert not Path(first.path).exists()
     assert any((value == 0.5).all() for value in load_file(f"{second.path}/adapter_model.safetensors").values())

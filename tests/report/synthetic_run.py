@@ -160,7 +160,7 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         "instances": instances,
         "backbone": "smollm2_vl",
         "reward": "wo_support_skill",
-        "teacher": "annotations",
+        "teacher": "rules",
         "policies": {
             policy: policy_metrics({"zero_shot": 0.0, "sft": 0.8, "grpo": 1.0}[policy], instances) for policy in policies
         },
@@ -176,7 +176,7 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
     }
     config = (
         "name: fires_synthetic\nseed: 42\ndataset:\n  name: sample\n  limit:\n    train: 320\n    val: null\n    test: 40\n"
-        "test_dataset: null\nbackbone:\n  name: smollm2_vl\nteacher:\n  name: annotations\nreward:\n  name: wo_support_skill\n"
+        "test_dataset: null\nbackbone:\n  name: smollm2_vl\nteacher:\n  name: rules\nreward:\n  name: wo_support_skill\n"
         f"predict:\n  split: test\nrecipe:\n  stages: [synthesize, sft, grpo, evaluate]\n  policies: [{', '.join(policies)}]\n"
     )
     folder.mkdir(exist_ok=True, parents=True)
@@ -203,8 +203,10 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         aspects = {"situation": "The seeker is tired.", "response_strategy": "I should ask."}
         aspects |= {"emotion": "neutral" if place % 4 == 0 else "sadness"} if place % 5 else {}
         aspects |= {"visual_scene": "Unknown" if place % 6 == 0 else "a kitchen"} if place % 2 == 0 else {}
-        banked.append({"example_id": f"t-{place}", "plan": "flexible", "teacher": "annotations", "prompt_hash": "h"})
+        banked.append({"example_id": f"t-{place}", "plan": "flexible", "teacher": "rules", "prompt_hash": "h"})
         banked[-1] |= {"created": "2026-01-31T12:00:00", "aspects": aspects, "prose": ""}
     write_lines(folder / "thoughts.jsonl", banked)
-    (folder / "picture_canary.json").write_text(json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n")
+    (folder / "frame_sensitivity.json").write_text(
+        json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n"
+    )
     return folder

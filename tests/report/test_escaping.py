@@ -52,7 +52,7 @@ KEEP = {
     "completions.jsonl": (),
     "predictions/grpo.jsonl": ("id",),
     "predictions/sft.jsonl": ("id",),
-    "picture_canary.json": (),
+    "frame_sensitivity.json": (),
 }
 
 
@@ -71,7 +71,7 @@ def test_no_text_of_a_run_is_markup_on_its_page(run_folder, name):
         file.write_text(yaml.safe_dump(tree))
     page = write_page(run_folder).read_text()
     check(page)
-    assert ("&lt;script&gt;alert(1)" in page) or name in ("metrics.jsonl", "picture_canary.json")
+    assert ("&lt;script&gt;alert(1)" in page) or name in ("metrics.jsonl", "frame_sensitivity.json")
 
 
 def test_names_of_metrics_and_policies_are_no_markup_either(run_folder):

@@ -3,7 +3,7 @@
 import pytest
 from faulty_server import QUICK
 
-from fires_exp.config.schema import TeacherConfig
+from fires_exp.config.services import TeacherConfig
 
 TEACHER = {
     "name": "openai", "splits": ["train"], "attempts": 3, "max_leaked_words": 5, "max_leaked_share": 0.6,

@@ -8,9 +8,8 @@ import pytest
 
 from fires_exp.errors import StageError
 from fires_exp.storage import artifacts
-from fires_exp.storage.artifacts import code_hash
 
-make = functools.partial(artifacts.make, together=False)
+make = functools.partial(artifacts.get_or_build, on_all_ranks=False)
 
 
 def writer(text, log=None):
@@ -74,19 +73,3 @@ def test_two_runs_at_the_same_time_build_once(tmp_path):
         thread.join()
     assert len(built) == 1
     assert sorted(result.reused for result in results) == [False, True, True]
-
-
-def test_the_code_hash_ignores_comments_and_docstrings_and_nothing_else(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts, "PACKAGE", tmp_path)
-    (tmp_path / "grpo").mkdir()
-    file = tmp_path / "grpo" / "loss.py"
-
-    def hash_of(source):
-        file.write_text(source)
-        code_hash.cache_clear()
-        return code_hash("grpo")
-
-    original = hash_of('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1  # why\n')
-    assert hash_of('"""Other."""\n\n\ndef f(x):\n    """More."""\n    # because\n    return x + 1\n') == original
-    assert hash_of('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 2\n') != original
-    code_hash.cache_clear()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fires_exp.config.schema import OptimizerConfig
+from fires_exp.config.training import OptimizerConfig
 from fires_exp.errors import StoppedError
 from fires_exp.training import preemption
 from fires_exp.training.checkpoints import CheckpointAndStop, checkpointed_steps, clear_checkpoints, newest_checkpoint
@@ -23,7 +23,7 @@ class Signed(SteppedModule):
         self.signs = signs
 
     @property
-    def shows_a_sign(self):
+    def has_collapse_sign(self):
         return self.steps_done in self.signs
 
 
@@ -96,7 +96,7 @@ def test_a_step_with_a_sign_is_not_kept_the_next_one_without_is(tmp_path):
 
 
 def test_who_is_told_to_stop_keeps_the_step_it_is_at(tmp_path, monkeypatch):
-    monkeypatch.setattr(preemption, "_asked", "SIGTERM")
+    monkeypatch.setattr(preemption, "_requested_by", "SIGTERM")
     with pytest.raises(StoppedError, match=r"^sft stopped after step 1 of 10 by SIGTERM$"):
         take(tmp_path, Signed(), 5, every=3)
     assert checkpointed_steps(tmp_path) == 1
@@ -105,7 +105,7 @@ def test_who_is_told_to_stop_keeps_the_step_it_is_at(tmp_path, monkeypatch):
 def test_nobody_stops_after_the_last_step(tmp_path, monkeypatch):
     module = Signed()
     module.steps_done = 9
-    monkeypatch.setattr(preemption, "_asked", "SIGTERM")
+    monkeypatch.setattr(preemption, "_requested_by", "SIGTERM")
     take(tmp_path, module, 1, every=3)
     assert module.steps_done == 10
     assert checkpointed_steps(tmp_path) == 0
@@ -114,16 +114,16 @@ def test_nobody_stops_after_the_last_step(tmp_path, monkeypatch):
 def test_a_time_limit_leaves_room_for_a_step_as_long_as_the_longest(monkeypatch):
     monkeypatch.setattr(preemption, "_ends_at", 100.0)
     monkeypatch.setattr(preemption.time, "monotonic", lambda: 70.0)
-    assert preemption.reason(29.0) is None
-    assert preemption.reason(31.0) == "trainer.time_limit"
+    assert preemption.stop_reason(29.0) is None
+    assert preemption.stop_reason(31.0) == "trainer.time_limit"
 
 
 @pytest.fixture
 def listening():
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    preemption.listen(None)
+    preemption.install_handlers(None)
     yield
-    preemption.over()
+    preemption.ignore_signals()
     for number, handler in kept.items():
         signal.signal(number, handler)
     preemption._interrupted = False
@@ -135,7 +135,7 @@ def test_an_interrupt_that_python_drops_stops_the_run_after_the_step(listening):
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
 
-    assert preemption.reason(1.0) is None
+    assert preemption.stop_reason(1.0) is None
     Collected()
     with pytest.raises(KeyboardInterrupt):
-        preemption.reason(1.0)
+        preemption.stop_reason(1.0)

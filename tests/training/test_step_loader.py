@@ -28,11 +28,11 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one():
 @pytest.mark.parametrize("ahead", [0, 1, 5])
 def test_a_loader_goes_on_where_its_state_says(ahead):
     plan = [[0, 1], [2], [3, 4]]
-    loader = StepLoader(plan, load=str, ahead=ahead)
+    loader = StepLoader(plan, load=str, prefetch=ahead)
     steps = iter(loader)
     assert next(steps) == ["0", "1"]
     state = loader.state_dict()
-    other = StepLoader(plan, load=str, ahead=ahead)
+    other = StepLoader(plan, load=str, prefetch=ahead)
     other.load_state_dict(state)
     assert list(other) == [["2"], ["3", "4"]]
     assert len(other) == 3
@@ -48,7 +48,7 @@ def test_the_next_steps_are_loaded_while_one_is_under_way(ahead):
         loaded[index].set()
         return index
 
-    steps = iter(StepLoader([[index] for index in range(5)], load, ahead=ahead))
+    steps = iter(StepLoader([[index] for index in range(5)], load, prefetch=ahead))
     assert next(steps) == [0]
     assert all(one.wait(timeout=60) for one in loaded[: 1 + ahead])
     assert not any(one.is_set() for one in loaded[1 + ahead :])
@@ -63,7 +63,7 @@ def test_what_cannot_be_loaded_is_told_when_its_step_is_due():
             raise DataError("row 1 is broken")
         return index
 
-    steps = iter(StepLoader([[0], [1], [2]], load, ahead=2))
+    steps = iter(StepLoader([[0], [1], [2]], load, prefetch=2))
     assert next(steps) == [0]
     with pytest.raises(DataError, match="row 1 is broken"):
         next(steps)

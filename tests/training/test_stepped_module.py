@@ -8,12 +8,13 @@ import pytorch_lightning as pl
 import torch
 from making import FLEXIBLE, SAMPLING, TARGETS, face, make_example
 
-from fires_exp.config.schema import GrpoConfig, HealthConfig, LoraConfig, OptimizerConfig, SftConfig, StopConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import GrpoConfig, HealthConfig, OptimizerConfig, SftConfig, StopConfig
 from fires_exp.errors import TrainingError
 from fires_exp.grpo.module import GrpoModule
 from fires_exp.grpo.monitoring.health import Sign
 from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.policy.adapters import add_adapter, parameters_hash, save_activation_memory
+from fires_exp.policy.adapters import add_adapter, enable_gradient_checkpointing, parameters_hash
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.prompts.collate import collate
@@ -64,16 +65,16 @@ PLAIN = ThinkingPlan(kind="none", aspects=())
 
 
 class VowelReward:
-    """The share of vowels: a random model earns a little of it, and can learn to earn more. Remembers what it was asked."""
+    """The share of vowels, which a random model can learn to raise. Remembers what it scored."""
 
     def __init__(self):
-        self.asked = []
+        self.scored = []
 
-    def score(self, answers):
-        return [self.one(completion, example) for completion, example in answers]
+    def score(self, completions):
+        return [self.score_one(completion, example) for completion, example in completions]
 
-    def one(self, completion, example):
-        self.asked.append((example.id, completion.response))
+    def score_one(self, completion, example):
+        self.scored.append((example.id, completion.response))
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         total = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
         return RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None, judge=None)
@@ -116,14 +117,14 @@ class _Steps(StepLoader):
     """Given batches, one a step."""
 
     def __init__(self, batches):
-        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place], ahead=0)
+        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place], prefetch=0)
 
     def __iter__(self):
         for (batch,) in super().__iter__():
             yield batch
 
 
-def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAMPLING, health=HEALTH):
+def grpo_module(policy, reward, config=GRPO, updates=1, logged=None, sampling=SAMPLING, health=HEALTH):
     add_adapter(policy, config.lora, seed=0)
     return GrpoModule(
         policy,
@@ -134,7 +135,7 @@ def grpo_module(policy, reward, config=GRPO, updates=1, shown=None, sampling=SAM
         PLAIN,
         total_updates=updates,
         seed=42,
-        show_completions=(lambda *args: shown.append(args)) if shown is not None else (lambda *args: None),
+        log_completions=(lambda *args: logged.append(args)) if logged is not None else (lambda *args: None),
     )
 
 
@@ -187,34 +188,34 @@ def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, c
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     plain = gradients(tiny)
     tiny.zero_grad()
-    save_activation_memory(tiny)
+    enable_gradient_checkpointing(tiny)
     completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
     for name, gradient in gradients(tiny).items():
         torch.testing.assert_close(gradient, plain[name], atol=1e-6, rtol=1e-5)
 
 
 def test_each_completion_is_rewarded_against_its_own_prompt(tiny, prompts):
-    shown, reward = [], VowelReward()
-    fit(grpo_module(tiny, reward, shown=shown), [prompts])
-    ((step, groups, rewards),) = shown
+    logged, reward = [], VowelReward()
+    fit(grpo_module(tiny, reward, logged=logged), [prompts])
+    ((step, batch),) = logged
     assert step == 0
-    assert [name for name, _ in reward.asked] == ["one"] * 4 + ["two"] * 4
-    for group, breakdowns in zip(groups, rewards, strict=True):
+    assert [name for name, _ in reward.scored] == ["one"] * 4 + ["two"] * 4
+    for group, breakdowns in zip(batch.groups, batch.rewards, strict=True):
         for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True):
-            assert VowelReward().one(rollout.parsed, group.example).total == breakdown.total
+            assert VowelReward().score_one(rollout.parsed, group.example).total == breakdown.total
 
 
 def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
     """Each prompt pairs with its own advantages, whatever the micro-batches."""
-    shown = []
-    module = grpo_module(tiny, VowelReward(), shown=shown)
-    module.optimizer_step_by_hand = lambda names: 0.0  # keep the gradient to look at
+    logged = []
+    module = grpo_module(tiny, VowelReward(), logged=logged)
+    module.manual_optimizer_step = lambda example_ids: 0.0  # keep the gradients
     fit(module, [prompts])
-    found = gradients(tiny)
+    computed = gradients(tiny)
     tiny.zero_grad()
-    ((_, groups, rewards),) = shown
+    ((_, batch),) = logged
     loss = torch.zeros(())
-    for prompt, group, breakdowns in zip(prompts, groups, rewards, strict=True):
+    for prompt, group, breakdowns in zip(prompts, batch.groups, batch.rewards, strict=True):
         totals = torch.tensor([breakdown.total for breakdown in breakdowns], dtype=torch.float64)
         advantages = (totals - totals.mean()) / totals.std(correction=0)
         for rollout, advantage in zip(group.rollouts, advantages, strict=True):
@@ -223,8 +224,8 @@ def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
             loss = loss - advantage.float() * ((logprobs - logprobs.detach()).exp()).mean() / 8
     loss.backward()
     expected = gradients(tiny)
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+    assert computed.keys() == expected.keys()
+    for name, gradient in computed.items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
 
 
@@ -260,7 +261,7 @@ def test_micro_batches_and_checkpointing_change_nothing(tiny_config, cache, prom
         config = replace(GRPO, micro_batch_size=size, beta=0.01, gradient_checkpointing=checkpointing)
         module = grpo_module(policy, VowelReward(), config)
         if checkpointing:
-            save_activation_memory(policy)
+            enable_gradient_checkpointing(policy)
         (row,) = fit(module, [prompts])
         norms.append(row["grpo/grad_norm"])
     assert norms == pytest.approx([norms[0]] * 4, rel=1e-4)
@@ -383,26 +384,31 @@ def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, p
 
 
 def test_rewards_beside_the_reference_change_nothing_and_are_computed_meanwhile(tiny_config, cache, prompts, monkeypatch):
-    """The reward waits until the reference is asked: without the thread it would wait for ever."""
-    asked = threading.Event()
+    """The reward waits until the reference policy scores: without the thread it would time out."""
+    reference_started = threading.Event()
 
-    class Waits(VowelReward):
-        def score(self, answers):
-            assert asked.wait(timeout=60)
-            return super().score(answers)
+    class WaitingReward(VowelReward):
+        def score(self, completions):
+            assert reference_started.wait(timeout=60)
+            return super().score(completions)
 
-    found = []
+    results = []
     for overlap in (True, False):
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
-        module = grpo_module(policy, Waits() if overlap else VowelReward(), replace(GRPO, beta=0.01, overlap_rewards=overlap))
-        ask = module._ask_reference
-        monkeypatch.setattr(module, "_ask_reference", lambda micro_batches, ask=ask: (asked.set(), ask(micro_batches)))
+        reward = WaitingReward() if overlap else VowelReward()
+        module = grpo_module(policy, reward, replace(GRPO, beta=0.01, overlap_rewards=overlap))
+
+        def start(micro_batches, score=module._set_reference_logprobs):
+            reference_started.set()
+            score(micro_batches)
+
+        monkeypatch.setattr(module, "_set_reference_logprobs", start)
         rows = fit(module, [prompts])
-        seconds = {name for name in rows[0] if name.startswith("speed/")}
-        found.append(
-            ([{k: v for k, v in row.items() if k not in seconds} for row in rows], parameters_hash(policy, trainable=True))
+        speeds = {name for name in rows[0] if name.startswith("speed/")}
+        results.append(
+            ([{k: v for k, v in row.items() if k not in speeds} for row in rows], parameters_hash(policy, trainable=True))
         )
-    assert found[0] == found[1]
+    assert results[0] == results[1]
 
 
 def test_an_error_of_the_reward_is_told_from_its_thread(tiny_config, cache, prompts):

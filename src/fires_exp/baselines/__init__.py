@@ -1,1 +1,1 @@
-"""Systems that the paper compares with and that are trained here: one short file each."""
+"""The systems that FIRES is compared with: trained baselines, one short file each, and few-shot prompts for services."""

@@ -1,4 +1,4 @@
-"""What a trained baseline is: the text that it learns to write, how a response is read back, and what it is told beforehand."""
+"""What a trained baseline consists of: the text that it learns to write, how a written text is parsed, and its hint."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from fires_exp.data.records import SupportExample, Utterance
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hint:
-    """What a vision-language model is asked beforehand. Its answer stands after the turn that it is about, in brackets.
+    """A question to a vision-language model about the history, before the baseline reads it. The response is shown to the
+    baseline in brackets after the turn that it is about.
 
-    - `turn`: asked about each seeker turn that shows frames, with these frames
-    - `conversation`: asked about a whole history, by text alone; the answer stands after the last turn
+    - `turn`: about each seeker turn with frames, given these frames
+    - `conversation`: about the whole history, given its text alone; the response follows the last turn
     """
 
     about: Literal["turn", "conversation"]
@@ -24,42 +25,43 @@ class Hint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """What was read out of a baseline's text: `said` has its labels by name. The response of a malformed text is what is left of
-    it for a reader."""
+class BaselineOutput:
+    """A baseline's text, parsed: the response, and the predicted labels by name. The response of a malformed text is the
+    readable rest of it."""
 
     response: str
-    said: Mapping[str, str]
+    labels: Mapping[str, str]
     well_formed: bool
 
 
 class TrainedBaseline(ABC):
-    """One baseline. `instruction` is the system message where it is trained on a decoder; `needs` are the labels that its text is
-    made of, `hint` what it is told beforehand."""
+    """One baseline. `instruction` is the system message where it is trained on a decoder; `required_labels` are the labels that
+    its text is made of; `hint` is None for a baseline that reads the history alone."""
 
     name: ClassVar[str]
     instruction: ClassVar[str]
-    needs: ClassVar[tuple[Label, ...]]
+    required_labels: ClassVar[tuple[Label, ...]]
     hint: ClassVar[Hint | None]
 
     @abstractmethod
-    def target(self, example: SupportExample) -> str:
+    def target_text(self, example: SupportExample) -> str:
         """The text that it learns to write for an instance."""
 
     @abstractmethod
-    def read(self, text: str) -> Reading:
-        """Its text, read back."""
+    def parse(self, text: str) -> BaselineOutput:
+        """The inverse of `target_text`, for any text that a model writes."""
 
     @abstractmethod
-    def marks(self, examples: Sequence[SupportExample]) -> tuple[str, ...]:
-        """Pieces of its texts for `examples` that are one token each in the vocabulary of a sequence-to-sequence model."""
+    def special_tokens(self, examples: Sequence[SupportExample]) -> tuple[str, ...]:
+        """Parts of its target texts for `examples` that are one token each in the vocabulary of a sequence-to-sequence model."""
 
-    def turn(self, turn: Utterance) -> str:
-        """A turn of the history as it is shown."""
+    def render_turn(self, turn: Utterance) -> str:
+        """A turn of the history as the baseline reads it."""
         return turn.text
 
-    def lines(self, example: SupportExample, hints: Sequence[str]) -> list[str]:
-        """The history, one line a turn; `hints` has one text a turn, empty for none."""
+    def render_history(self, example: SupportExample, hints: Sequence[str]) -> list[str]:
+        """The history, one line per turn; `hints` has one text per turn, empty for none."""
         return [
-            f"{self.turn(turn)} ({hint})" if hint else self.turn(turn) for turn, hint in zip(example.history, hints, strict=True)
+            f"{self.render_turn(turn)} ({hint})" if hint else self.render_turn(turn)
+            for turn, hint in zip(example.history, hints, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""The corpus's labels that baselines learn to write."""
+"""Labels of the corpus that baselines learn to write."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Label(StrEnum):
     SUPPORTER_EMOTION = "supporter emotion"
 
     def of(self, example: SupportExample) -> str:
-        """The label of an instance, of its last seeker turn or of its target; empty where the corpus has none. A turn that was
-        merged from several lines may have several: its first counts."""
+        """The label of an instance: of its last seeker turn, or of its target; empty where the corpus has none. A turn merged
+        from several lines may have several labels, of which the first is used."""
         if self is Label.STRATEGY:
             labels = example.target.strategies
         elif self is Label.SUPPORTER_EMOTION:
@@ -28,13 +28,14 @@ class Label(StrEnum):
         return labels[0] if labels else ""
 
 
-def check_labels(baseline: str, needs: Sequence[Label], examples: Sequence[SupportExample], dataset: str) -> None:
-    """Raises `DataError` where a label that a baseline learns from is missing, before anything is trained."""
-    for label in needs:
-        without = [example for example in examples if not label.of(example)]
-        if without:
+def check_labels(baseline: str, required: Sequence[Label], examples: Sequence[SupportExample], dataset: str) -> None:
+    """Raises `DataError` where an instance lacks a required label."""
+    for label in required:
+        unlabeled = [example for example in examples if not label.of(example)]
+        if unlabeled:
+            first = unlabeled[0]
             raise DataError(
-                f"{without[0].source or without[0].id}: no {label} for {without[0].id} ({len(without)} of {len(examples)} "
-                f"instances of dataset={dataset} have none), and trained_baseline={baseline} learns to write it; label them, or "
-                "train on dataset=mesc or dataset=sample, which have every label"
+                f"{first.source or first.id}: {first.id} has no {label} ({len(unlabeled)} of {len(examples)} "
+                f"instances of dataset={dataset} have none), but trained_baseline={baseline} learns to write it; add the labels, "
+                "or train on dataset=mesc or dataset=sample, which have them all"
             )

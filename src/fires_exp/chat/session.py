@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fires_exp.config.data import UnreadableClipPolicy
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.decoder import Video
@@ -17,7 +18,7 @@ from fires_exp.data.video.frames import FrameReader
 from fires_exp.errors import FiresError, FrameError
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.policy import Policy
-from fires_exp.policy.sampling import stream_seed, watched_completions
+from fires_exp.policy.sampling import stream_completions, stream_seed
 from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.thinking.tags import ParsedCompletion, parse_completion
 
@@ -54,7 +55,7 @@ class Listener:
         self._folder = tempfile.TemporaryDirectory(prefix="fires_exp_chat_")
         self.uploads = Path(self._folder.name) / "uploads"
         self.uploads.mkdir()
-        frames = replace(work.config.frames, on_unreadable="error")
+        frames = replace(work.config.frames, on_unreadable=UnreadableClipPolicy.error)
         self._frames = FrameReader(frames, Path("/"), Path(self._folder.name) / "frames")
         self._one_at_a_time = threading.Lock()
 
@@ -88,7 +89,7 @@ class Listener:
                 see(parse_completion(text.rstrip(HALF_A_LETTER), self.plan))
 
             seeds = [[stream_seed(self._seed, "chat", len(history))]]
-            ((completion,),) = watched_completions(self._policy, [prompt], self._decoding, seeds, watch)
+            ((completion,),) = stream_completions(self._policy, [prompt], self._decoding, seeds, watch)
         parsed = parse_completion(completion.text, self.plan)
         return Reply(
             thought=parsed.thought,

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from fires_exp.config.load import load_yaml
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
-from fires_exp.distributed.launch import OTHER_RANK_LOST, check_deepspeed, follow_starter, rank_environment, start_ranks
+from fires_exp.distributed.launch import OTHER_RANK_LOST, check_deepspeed, exit_with_launcher, rank_environment, start_ranks
 from fires_exp.errors import FiresError, RankError, StoppedError
 
 USER_ERROR = 2
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
             _run(config, run_folder, first=True)
         elif told := rank_environment(config.trainer, os.environ):
             os.environ.update(told)
-            follow_starter()
+            exit_with_launcher()
             _run_rank(config, run_folder, int(told["RANK"]))
         else:
             return start_ranks(run_folder, config.trainer, os.environ)
@@ -72,13 +72,13 @@ def _run(config: Config, run_folder: Path, *, first: bool) -> None:
     from fires_exp.pipeline.run import run_recipe
     from fires_exp.training import preemption
 
-    preemption.listen(config.trainer.time_limit)
+    preemption.install_handlers(config.trainer.time_limit)
     for library in ("pytorch_lightning", "lightning_fabric"):  # they set their own level when they are imported
         logging.getLogger(library).setLevel(logging.WARNING)
     try:
         run_recipe(config, run_folder)
     finally:
-        preemption.over()
+        preemption.ignore_signals()
 
 
 def _run_rank(config: Config, run_folder: Path, rank: int) -> None:

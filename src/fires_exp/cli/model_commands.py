@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fires_exp.chat.session import Listener
 from fires_exp.chat.terminal import talk_in_terminal
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ConfigError
 from fires_exp.export.export import export
 from fires_exp.export.load_run import read_trained, with_model_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.errors import ScoreError
-from fires_exp.metrics.measures import Answer
+from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.rows import Evaluation
 from fires_exp.pipeline.evaluation import evaluate_answers
 from fires_exp.pipeline.workspace import Workspace
@@ -66,7 +66,7 @@ def score(work: Workspace, run_folder: Path, find_scorer: Callable[[], SupportSk
     return table
 
 
-def read_systems(predictions: Sequence[str], references: str | None) -> dict[str, list[Answer]]:
+def read_systems(predictions: Sequence[str], references: str | None) -> dict[str, list[ScoredResponse]]:
     """Each file's answers in the order of the references, by the file's name without its ending, or by its path where two have
     one name. Without references the first file's own `reference_response` are taken.
 
@@ -143,7 +143,7 @@ def _own_references(lines: Mapping[Path, Mapping[str, Line]]) -> dict[str, Line]
     return references
 
 
-def _matched(file: Path, lines: Mapping[str, Line], origin: Path, references: Mapping[str, Line]) -> list[Answer]:
+def _matched(file: Path, lines: Mapping[str, Line], origin: Path, references: Mapping[str, Line]) -> list[ScoredResponse]:
     """The answers in the order of the references; exactly the same ids must stand in both."""
     for name, line in lines.items():
         if name not in references:
@@ -158,7 +158,7 @@ def _matched(file: Path, lines: Mapping[str, Line], origin: Path, references: Ma
     for name, reference in references.items():
         line = lines[name]
         answers.append(
-            Answer(
+            ScoredResponse(
                 response=line.response,
                 reference=reference.response,
                 context=line.context if reference.context is None else reference.context,

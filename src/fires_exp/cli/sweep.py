@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from fires_exp.config.options import groups
 from fires_exp.errors import ConfigError, FiresError
 from fires_exp.storage.run_files import TERMINAL, refusal
 
@@ -32,6 +33,9 @@ COMMAND = "sweep.json"
 RUN_RECORD = "run.json"
 FINISHED = "finished"
 LAUNCHER = "hydra/launcher="
+
+# what a row at the paper's scale runs on, beside scale=paper; an override of the command line wins
+PAPER_SETUP = ("dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=gpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,12 +77,13 @@ class Outcome:
 
 
 def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], out: Path) -> list[Job]:
-    """The jobs of a table in row order, seed by seed. Raises `ConfigError` for a folder or a scale that is not there."""
+    """The jobs of a table in row order, seed by seed. Raises `ConfigError` for a folder or a scale that does not exist."""
     if not (table / "runs.yaml").is_file():
         raise ConfigError(f"{table}: no runs.yaml; name a folder of experiments/, such as experiments/table4_aspects")
-    scales = yaml.safe_load((table.parent / "scales.yaml").read_text(encoding="utf-8"))
+    scales = groups()["scale"]
     if scale not in scales:
-        raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)} ({table.parent / 'scales.yaml'})")
+        raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)}")
+    sized = (f"scale={scale}", *(PAPER_SETUP if scale == "paper" else ()))
     hydra = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
     settings = [override for override in extra if override not in hydra]
     rows = yaml.safe_load((table / "runs.yaml").read_text(encoding="utf-8"))
@@ -88,7 +93,7 @@ def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], ou
             experiment=row["experiment"],
             seed=seed,
             folder=out / table.name / scale / row["experiment"] / f"seed_{seed}",
-            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *scales[scale], *settings),
+            overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *sized, *settings),
             hydra=hydra,
         )
         for seed in seeds
@@ -165,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 all done, 1 some are not (each with its reason), 2 the user's to mend, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m fires_exp.cli.sweep", description=__doc__)
     parser.add_argument("table", type=Path, help="a folder of experiments/")
-    parser.add_argument("--scale", default="demo", help="overrides of experiments/scales.yaml: demo or paper")
+    parser.add_argument("--scale", default="demo", help="demo, paper or smoke, as scale= of a run")
     parser.add_argument("--seeds", default="42", help="such as 42,43,44")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the runs")

@@ -1,4 +1,4 @@
-"""From a dataset's configuration to its instances."""
+"""From the `dataset` keys of the configuration to the instances of each split."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from fires_exp.config.schema import DatasetConfig
-from fires_exp.data.dataset_cache import kept_or_read
-from fires_exp.data.readers.emotyda import read_emotyda_esc
-from fires_exp.data.readers.jsonl import jsonl_files, read_jsonl
-from fires_exp.data.readers.mesc import mesc_files, read_mesc
-from fires_exp.data.readers.row_errors import BadRow, BadRowPolicy, RowProblems
-from fires_exp.data.readers.sample import SAMPLE_VIDEO_ROOT, read_sample
-from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance, support_examples
-from fires_exp.data.video.paths import video_identity, video_path, videos_shown
+from fires_exp.config.data import DatasetConfig
+from fires_exp.data.readers.interface import DatasetReader, ReadRequest
+from fires_exp.data.readers.registry import READERS
+from fires_exp.data.readers.row_errors import BadRow, RowProblems
+from fires_exp.data.records import SPLITS, Split, SupportExample, Utterance
+from fires_exp.data.video.paths import history_videos, video_identity, video_path
 from fires_exp.errors import DataError
 
-# from here on the garbage collector leaves alone what was read: each time it walks over all of it, a run would stand still
-MANY_INSTANCES = 50_000
+# Above this number the garbage collector skips the records for the rest of the run: each of its passes over them would pause it.
+MAX_COLLECTED_INSTANCES = 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
-    """The instances of each split, in the order of the corpus. All three splits are there, some may be empty.
+    """The instances of each split, in the order of the corpus. All three splits are present, some may be empty.
 
     `bad_rows` are the rows left out (dataset.on_bad_row=skip). Without a `video_root` there is text only.
     """
@@ -41,28 +37,31 @@ class Dataset:
 
 
 def read_dataset(config: DatasetConfig, seed: int, cache: Path | None) -> Dataset:
-    """Read a dataset and draw `config.limit` instances of each split. `DataError` says in one line what is wrong with it.
+    """Read a dataset and draw `config.limit` instances of each split. Raises `DataError`, in one line, if that fails.
 
-    A large one is kept in `cache` as it was read, unless that is None.
+    A large dataset is cached in `cache`, unless that is None.
     """
-    problems = RowProblems(cast(BadRowPolicy, config.on_bad_row))
-    video_root = _video_root(config)
-    with _without_collector():
-        examples = _read_examples(config, problems, cache)
-    if len(examples) > MANY_INSTANCES:
+    reader = READERS[config.name]
+    problems = RowProblems(config.on_bad_row)
+    video_root = _video_root(config, reader)
+    with _garbage_collection_off():
+        examples = reader.read(
+            ReadRequest(dataset=config.name, root=config.root, video_pattern=config.video_pattern, problems=problems, cache=cache)
+        )
+    if len(examples) > MAX_COLLECTED_INSTANCES:
         gc.freeze()
     _check_ids(examples)
     if not examples:
-        left_out = f"; {len(problems.rows)} rows were left out, the first: {problems.rows[0]}" if problems.rows else ""
-        raise DataError(f"dataset={config.name} has no instance: no supporter turn has an earlier turn{left_out}")
+        bad_rows = f"; {len(problems.rows)} bad rows were left out, the first: {problems.rows[0]}" if problems.rows else ""
+        raise DataError(f"dataset={config.name} has no instance: no supporter turn has an earlier turn{bad_rows}")
     if video_root is not None:
-        for video in videos_shown(examples):
-            video_path(video_root, video)  # refuses a name that leads out, before anything is trained
+        for video in history_videos(examples):
+            video_path(video_root, video)  # refuses a name that leads out of the root before any training
     limits = {"train": config.limit.train, "val": config.limit.val, "test": config.limit.test}
     return Dataset(
         name=config.name,
         examples={
-            split: _drawn([example for example in examples if example.split == split], limits[split], f"{seed}/{split}")
+            split: _draw([example for example in examples if example.split == split], limits[split], f"{seed}/{split}")
             for split in SPLITS
         },
         bad_rows=problems.rows,
@@ -71,102 +70,74 @@ def read_dataset(config: DatasetConfig, seed: int, cache: Path | None) -> Datase
 
 
 def content_hash(examples: Iterable[SupportExample], video_root: Path | None) -> str:
-    """64 hex digits that change with any id, text, label, note or clip, and with any video's size or time of change."""
+    """64 hex digits that change with any id, text, label, note or clip, and with the size or modification time of any video."""
     digest = hashlib.sha256()
     examples = tuple(examples)
-    of_turn = _TurnDigests()
+    turn_digests = _TurnDigests()
     for example in examples:
         digest.update(_line([example.id, example.split, sorted(example.notes.items()), len(example.history)]))
-        digest.update(of_turn[example.target] + b"".join([of_turn[turn] for turn in example.history]))
-    for video in videos_shown(examples):
+        digest.update(turn_digests[example.target] + b"".join([turn_digests[turn] for turn in example.history]))
+    for video in history_videos(examples):
         identity = None if video_root is None else video_identity(video_path(video_root, video))
         digest.update(_line([video, identity or "missing"]))
     return digest.hexdigest()
 
 
-def _video_root(config: DatasetConfig) -> Path | None:
+def _video_root(config: DatasetConfig, reader: DatasetReader) -> Path | None:
     if config.video_root is None:
-        return SAMPLE_VIDEO_ROOT if config.name == "sample" else None
+        return reader.shipped_videos
     video_root = Path(config.video_root)
     if not video_root.is_dir():
-        raise DataError(f"no such folder {video_root}; write dataset.video_root=<folder with the videos>, or null for text only")
-    return video_root
-
-
-def _read_examples(config: DatasetConfig, problems: RowProblems, cache: Path | None) -> tuple[SupportExample, ...]:
-    if config.name == "sample":
-        if config.root is not None:
-            raise DataError(f"dataset.root={config.root}: the sample has its own; dataset=mesc reads the same layout elsewhere")
-        conversations = read_sample(video_pattern=config.video_pattern, problems=problems)
-    elif config.name == "jsonl":
-        root = _root(config)
-        conversations = kept_or_read(cache, ["jsonl"], jsonl_files(root), problems, lambda: read_jsonl(root, problems=problems))
-    elif config.name == "mesc":
-        root, pattern = _root(config), config.video_pattern
-        conversations = kept_or_read(
-            cache,
-            ["mesc", pattern],
-            mesc_files(root),
-            problems,
-            lambda: read_mesc(root, corpus="mesc", video_pattern=pattern, problems=problems),
+        raise DataError(
+            f"dataset.video_root={video_root} is not a folder; write dataset.video_root=<folder with the videos>, or null"
         )
-    else:
-        return read_emotyda_esc(_root(config), video_pattern=config.video_pattern, problems=problems)
-    return tuple(example for conversation in conversations for example in support_examples(conversation))
-
-
-def _root(config: DatasetConfig) -> Path:
-    root = Path(config.root or "")
-    if root.is_dir() or (config.name == "jsonl" and root.is_file()):
-        return root
-    kind = "file or folder" if config.name == "jsonl" else "folder"
-    raise DataError(f"no such {kind} {config.root}; write dataset.root=<{kind} of the {config.name} data>")
+    return video_root
 
 
 def _check_ids(examples: Iterable[SupportExample]) -> None:
     sources: dict[str, str] = {}
     for example in examples:
         if example.id in sources:
-            raise DataError(f"instance id {example.id} stands in {sources[example.id]} and in {example.source}; rename one")
+            raise DataError(f"instance id {example.id} is in {sources[example.id]} and in {example.source}; rename one")
         sources[example.id] = example.source
 
 
-def _drawn(examples: list[SupportExample], limit: int | None, seed: str) -> tuple[SupportExample, ...]:
-    """Every split has its own seed, and a larger draw contains the smaller ones."""
+def _draw(examples: list[SupportExample], limit: int | None, seed: str) -> tuple[SupportExample, ...]:
+    """`limit` of the examples, in their order. A draw with a higher limit contains the draws with lower ones."""
     if limit is None:
         return tuple(examples)
     order = list(range(len(examples)))
-    random.Random(seed).shuffle(order)  # noqa: S311  a draw, not a secret
+    random.Random(seed).shuffle(order)  # noqa: S311  not used for security
     return tuple(examples[index] for index in sorted(order[:limit]))
 
 
 class _TurnDigests:
-    """sha256 of a turn, computed once although it stands in the history of every later instance of its conversation."""
+    """The sha256 of each turn, computed once although a turn is in the history of every later instance of its conversation."""
 
     def __init__(self) -> None:
-        self._known: dict[int, bytes] = {}
+        self._digests: dict[int, bytes] = {}
 
     def __getitem__(self, turn: Utterance) -> bytes:
-        """Known by the object, which the instances keep alive: comparing its texts would cost as much as hashing them."""
-        digest = self._known.get(id(turn))
+        """By the id of the object, which the instances keep alive: hashing the text for a lookup would cost as much again."""
+        digest = self._digests.get(id(turn))
         if digest is None:
             clip = turn.clip and [turn.clip.video, turn.clip.start_seconds, turn.clip.end_seconds]
-            facts = _line([turn.speaker, turn.text, turn.emotions, turn.strategies, clip])
-            digest = self._known[id(turn)] = hashlib.sha256(facts).digest()
+            content = _line([turn.speaker, turn.text, turn.emotions, turn.strategies, clip])
+            digest = self._digests[id(turn)] = hashlib.sha256(content).digest()
         return digest
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
-    """Records hold no cycles, and walking over all of them again and again takes a fourth of the time of reading them."""
-    was_on = gc.isenabled()
+def _garbage_collection_off() -> Iterator[None]:
+    """Records hold no cycles, and the collector's repeated passes over them would take a quarter of the reading time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
-def _line(facts: list[object]) -> bytes:
-    return json.dumps(facts).encode() + b"\n"
+def _line(values: list[object]) -> bytes:
+    return json.dumps(values).encode() + b"\n"

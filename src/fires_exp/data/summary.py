@@ -1,4 +1,4 @@
-"""What a dataset holds, in numbers, for the run folder and for a reader who meets it first."""
+"""The numbers that describe a dataset: counts, lengths, labels and videos."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from statistics import fmean, median
 
 from fires_exp.data.dataset import Dataset
 from fires_exp.data.records import SupportExample, Utterance
-from fires_exp.data.video.paths import video_identity, video_path, videos_shown
+from fires_exp.data.video.paths import history_videos, video_identity, video_path
 
 _NAMED_FILES = 10
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, object]:
-    """Counts over all splits together, ready for json. Only conversations and turns that some instance shows are counted.
+    """Counts over all splits together, ready for json. Only the conversations and turns that some instance shows are counted.
 
-    A label counts once an instance; `videos` is None where a dataset has no video root.
+    A label counts once per instance; `videos` is None for a dataset without a video root.
     """
     examples = [example for split in dataset.examples.values() for example in split]
     longest: dict[str, SupportExample] = {}
     for example in examples:
-        longest[_conversation(example)] = max(
-            example, longest.get(_conversation(example), example), key=lambda one: len(one.history)
-        )
+        conversation = _conversation_id(example)
+        if conversation not in longest or len(example.history) >= len(longest[conversation].history):
+            longest[conversation] = example
     turns = [turn for example in longest.values() for turn in example.history]
     targets = [example.target for example in examples]
     last_seekers = [turn for turn in map(_last_seeker_turn, examples) if turn is not None]
     return {
         "name": dataset.name,
-        "instances": {split: len(of_split) for split, of_split in dataset.examples.items()},
+        "instances": {split: len(split_examples) for split, split_examples in dataset.examples.items()},
         "instances_with_notes": sum(bool(example.notes) for example in examples),
         "conversations": len(longest),
         "turns_a_history": _spread([len(example.history) for example in examples]),
@@ -49,8 +49,8 @@ def describe_dataset(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _conversation(example: SupportExample) -> str:
-    """An instance's id is its conversation's and the index of its target."""
+def _conversation_id(example: SupportExample) -> str:
+    """An instance's id is its conversation's id and the index of its target."""
     return example.id.rpartition("-")[0]
 
 
@@ -65,13 +65,13 @@ def _spread(numbers: list[int]) -> dict[str, float]:
 
 
 def _counts(labels: Iterable[str]) -> dict[str, int]:
-    """The most frequent first, equals by name."""
+    """Most frequent first, ties by name."""
     return dict(sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _videos(dataset: Dataset, examples: list[SupportExample]) -> dict[str, object] | None:
     if dataset.video_root is None:
         return None
-    names = videos_shown(examples)
+    names = history_videos(examples)
     missing = [name for name in names if video_identity(video_path(dataset.video_root, name)) is None]
     return {"files": len(names), "missing": len(missing), "first_missing": missing[:_NAMED_FILES]}

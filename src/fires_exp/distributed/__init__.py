@@ -1,1 +1,1 @@
-"""Several processes of one run: collectives and launch."""
+"""Distributed training: collectives, ranks, devices and the processes of a run."""

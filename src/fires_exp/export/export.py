@@ -15,7 +15,7 @@ from pathlib import Path
 
 from transformers import GenerationConfig
 
-from fires_exp.config.schema import SamplingConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import StageError
 from fires_exp.export.concat_lora import stack_adapters
 from fires_exp.export.licenses import is_hub_id

@@ -67,7 +67,7 @@ EPITOME = (
     "license (research, not commercial) and an attribution license."
 )
 TEACHERS: Mapping[str, str] = {
-    "annotations": "The thoughts that it learned from were written by rules from the corpus's labels.",
+    "rules": "The thoughts that it learned from were written by rules from the corpus's labels.",
     "openai": "The thoughts that it learned from were written by {model} behind a service, whose terms may limit their use.",
     "local": "The thoughts that it learned from were written by the backbone itself.",
 }

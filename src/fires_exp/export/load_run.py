@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fires_exp.config.load import load_config
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ConfigError, StageError
 from fires_exp.storage.artifacts import DONE, reuse
 from fires_exp.training.fit import ADAPTER

@@ -1,28 +1,58 @@
-"""Eq. 5: the total reward of a completion, with its parts beside it."""
+"""Eq. 4-5: the reward of a completion.
+
+    r^F   format          1 if the completion has exactly the required form, else 0
+    r^R   consistency     ROUGE-L F1 of the response against the reference response
+    r^DE  support skill   Eq. 4: 1 if DIFF-EPITOME of response and reference is at most 1, else 0
+    r^J   judge           1 if a judge prefers the response to the reference (not in the paper; weight 0 by default)
+
+Eq. 5: r = w^F r^F + w^R r^R + w^DE r^DE (+ w^J r^J) for a well-formed completion, and 0 for a malformed one. The weights are not
+normalized.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from fires_exp.config.schema import RewardConfig
+from fires_exp.config.scoring import RewardConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
-from fires_exp.grpo.reward_parts import consistency_reward, format_reward, support_skill_reward
-from fires_exp.scores.epitome.levels import SupportSkillScorer
+from fires_exp.grpo.rollouts import RolloutGroup
+from fires_exp.scores.epitome.levels import SkillLevels, SupportSkillScorer, diff_epitome
+from fires_exp.scores.rouge import rouge_l_f1
 from fires_exp.thinking.tags import ParsedCompletion
 
-# a completion, read, and the instance that it answers
-Answer = tuple[ParsedCompletion, SupportExample]
+# a response whose DIFF-EPITOME is at most this earns the support-skill reward (paper, 3.4.3)
+DIFF_EPITOME_LIMIT = 1.0
+
+# a parsed completion and the example that it responds to
+CompletionOfExample = tuple[ParsedCompletion, SupportExample]
+
+
+def format_reward(completion: ParsedCompletion) -> float:
+    """r^F: 1 if the completion has exactly the form that its thinking plan requires, else 0."""
+    return 1.0 if completion.well_formed else 0.0
+
+
+def consistency_reward(completion: ParsedCompletion, reference_response: str) -> float:
+    """r^R: ROUGE-L F1 of the response against the reference response, in [0, 1]."""
+    return rouge_l_f1(reference_response, completion.response)
+
+
+def support_skill_reward(reference: SkillLevels, response: SkillLevels) -> float:
+    """r^DE (Eq. 4): 1 if DE <= 1, that is if no mechanism is off by two levels, else 0."""
+    return 1.0 if diff_epitome(reference, response) <= DIFF_EPITOME_LIMIT else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardBreakdown:
-    """`total` is what GRPO sees; the parts are unweighted. `support_skill` and `judge` are None where they were not asked for.
+    """The reward of one completion: `total` is what GRPO optimizes, the parts are unweighted. `support_skill` and `judge` are
+    None if they were not computed.
 
-    >>> RewardBreakdown(total=0.4, format=1.0, consistency=0.3, support_skill=None, judge=None).total
-    0.4
+    >>> RewardBreakdown(total=0.4, format=1.0, consistency=0.3, support_skill=None, judge=None).parts
+    {'format': 1.0, 'consistency': 0.3}
     """
 
     total: float
@@ -33,7 +63,7 @@ class RewardBreakdown:
 
     @property
     def parts(self) -> dict[str, float]:
-        """The parts that were computed, by name."""
+        """The computed parts by name."""
         parts = {
             "format": self.format,
             "consistency": self.consistency,
@@ -44,24 +74,24 @@ class RewardBreakdown:
 
 
 class CompletionReward(Protocol):
-    """Whatever can reward completions of instances; `Reward` is the paper's."""
+    """The interface of a reward function. `Reward` is the paper's."""
 
-    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
-        """A breakdown for each answer, in order; none depends on the others."""
+    def score(self, completions: Sequence[CompletionOfExample]) -> list[RewardBreakdown]:
+        """One breakdown for each completion, in order. The score of a completion must not depend on the others."""
         ...
 
 
 class ResponseJudge(Protocol):
-    """Whoever compares responses with the reference; `scores.judge.ReferenceJudge` does."""
+    """The interface of a judge that compares responses with references, such as `scores.judge.ReferenceJudge`."""
 
     def scores(self, answers: Sequence[tuple[SupportExample, str]]) -> list[float]:
-        """For each response 1 if it is better than its reference, 0 if worse, in order."""
+        """For each response, in order: 1 if it is better than the reference response, 0 if it is worse."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reward:
-    """Weights, scorer and judge of Eq. 5, which we give a fourth part."""
+    """Eq. 5 with its weights, the scorer of support skills and the judge."""
 
     config: RewardConfig
     scorer: SupportSkillScorer | None
@@ -70,66 +100,74 @@ class Reward:
     def __post_init__(self) -> None:
         check_reward(self.config, has_scorer=self.scorer is not None, has_judge=self.judge is not None)
 
-    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
-        """r = w^F r^F + w^R r^R + w^DE r^DE + w^J r^J if the completion is well-formed, else 0 in total; weights are not
-        normalized. r^J, which the paper has not, is the judge's.
-
-        A malformed completion's parts are 0 too: nothing of it was rewarded.
-        """
-        well_formed = [(completion, example) for completion, example in answers if completion.well_formed]
-        skills = iter(self._support_skill(well_formed))
-        judged = iter(self._judged(well_formed))
+    def score(self, completions: Sequence[CompletionOfExample]) -> list[RewardBreakdown]:
+        """Eq. 5 for each completion. All parts of a malformed completion are 0, and neither scorer nor judge sees it."""
+        well_formed = [(completion, example) for completion, example in completions if completion.well_formed]
+        skills = iter(self._support_skill_rewards(well_formed))
+        preferences = iter(self._judge_rewards(well_formed))
         return [
-            self._total(completion, example, next(skills), next(judged)) if completion.well_formed else self._nothing
-            for completion, example in answers
+            self._well_formed_reward(completion, example, next(skills), next(preferences))
+            if completion.well_formed
+            else self._malformed_reward
+            for completion, example in completions
         ]
 
-    def _support_skill(self, answers: Sequence[Answer]) -> list[float | None]:
-        """r^DE of each answer; responses and references are read in one batch."""
+    def _support_skill_rewards(self, completions: Sequence[CompletionOfExample]) -> list[float | None]:
+        """r^DE of each completion; the levels of references and responses are predicted in one batch."""
         if self.scorer is None:
-            return [None] * len(answers)
-        responses = [(example.last_seeker_text, completion.response) for completion, example in answers]
-        references = [(example.last_seeker_text, example.reference_response) for _, example in answers]
+            return [None] * len(completions)
+        responses = [(example.last_seeker_text, completion.response) for completion, example in completions]
+        references = [(example.last_seeker_text, example.reference_response) for _, example in completions]
         levels = self.scorer.levels([*references, *responses])
         return [
             support_skill_reward(reference, response)
-            for reference, response in zip(levels[: len(answers)], levels[len(answers) :], strict=True)
+            for reference, response in zip(levels[: len(completions)], levels[len(completions) :], strict=True)
         ]
 
-    def _judged(self, answers: Sequence[Answer]) -> Sequence[float | None]:
-        """r^J of each answer. The judge is asked even where there is none: of several ranks another may have some."""
+    def _judge_rewards(self, completions: Sequence[CompletionOfExample]) -> Sequence[float | None]:
+        """r^J of each completion. An empty sequence is passed on to the judge, whose `scores` may be a collective."""
         if self.judge is None:
-            return [None] * len(answers)
-        return self.judge.scores([(example, completion.response) for completion, example in answers])
+            return [None] * len(completions)
+        return self.judge.scores([(example, completion.response) for completion, example in completions])
 
-    def _total(
-        self, completion: ParsedCompletion, example: SupportExample, skill: float | None, judged: float | None
+    def _well_formed_reward(
+        self, completion: ParsedCompletion, example: SupportExample, skill: float | None, preference: float | None
     ) -> RewardBreakdown:
         form = format_reward(completion)
         consistency = consistency_reward(completion, example.reference_response)
         total = self.config.format_weight * form + self.config.consistency_weight * consistency
         if skill is not None:
             total += self.config.support_skill_weight * skill
-        if judged is not None:
-            total += self.config.judge_weight * judged
-        return RewardBreakdown(total=total, format=form, consistency=consistency, support_skill=skill, judge=judged)
+        if preference is not None:
+            total += self.config.judge_weight * preference
+        return RewardBreakdown(total=total, format=form, consistency=consistency, support_skill=skill, judge=preference)
 
     @property
-    def _nothing(self) -> RewardBreakdown:
+    def _malformed_reward(self) -> RewardBreakdown:
         skill = None if self.scorer is None else 0.0
-        judged = None if self.judge is None else 0.0
-        return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=skill, judge=judged)
+        preference = None if self.judge is None else 0.0
+        return RewardBreakdown(total=0.0, format=0.0, consistency=0.0, support_skill=skill, judge=preference)
 
 
 def check_reward(config: RewardConfig, *, has_scorer: bool, has_judge: bool) -> None:
-    """Raises `ConfigError` where support skill or a judge is asked for and there is none."""
+    """Raises `ConfigError` if a part with a weight lacks its scorer or judge."""
     if config.support_skill_weight != 0 and not has_scorer:
         raise ConfigError(
-            f"reward={config.name} rewards support skill (support_skill_weight={config.support_skill_weight:g}), which needs "
-            "a scorer of EPITOME levels: give one, or choose reward=wo_support_skill"
+            f"reward={config.name} has reward.support_skill_weight={config.support_skill_weight:g}, which needs a scorer of "
+            "EPITOME levels: set reward.support_skill.scorer, or choose reward=wo_support_skill"
         )
     if config.judge_weight != 0 and not has_judge:
         raise ConfigError(
-            f"reward={config.name} rewards what a judge says (judge_weight={config.judge_weight:g}), which needs a judge: give "
-            "one, or write reward.judge_weight=0"
+            f"reward={config.name} has reward.judge_weight={config.judge_weight:g}, which needs a judge: configure "
+            "reward.judge, or write reward.judge_weight=0"
         )
+
+
+def score_groups(groups: Sequence[RolloutGroup], reward: CompletionReward) -> list[tuple[RewardBreakdown, ...]]:
+    """Eq. 5 for P groups of G completions, each against the reference of its own group. All are scored in one batch.
+
+    The reward is called even without groups, because its judge may be a collective that other ranks take part in.
+    """
+    completions = [(rollout.parsed, group.example) for group in groups for rollout in group.rollouts]
+    breakdowns = iter(reward.score(completions))
+    return [tuple(itertools.islice(breakdowns, len(group.rollouts))) for group in groups]

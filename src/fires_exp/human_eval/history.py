@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from tqdm import tqdm
 
-from fires_exp.config.schema import DatasetConfig, FramesConfig
+from fires_exp.config.data import DatasetConfig, FramesConfig
 from fires_exp.data.dataset import read_dataset
 from fires_exp.data.records import Split, SupportExample
 from fires_exp.data.video.frames import FrameReader, scaled_down

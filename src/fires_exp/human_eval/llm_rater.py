@@ -17,18 +17,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import JudgeConfig
+from fires_exp.config.services import JudgeConfig
 from fires_exp.errors import ConfigError, StudyError
 from fires_exp.human_eval.files import PAGE, Ratings, write_ratings
 from fires_exp.human_eval.study import Verdict
 from fires_exp.prompts.templates import SPEAKER_NAMES
-from fires_exp.scores.judge import Choices, Comparison, PairwiseJudge
-from fires_exp.services.asked_keys import Tally
+from fires_exp.scores.judge import Choices, PairwiseComparison, PairwiseJudge
+from fires_exp.services.budget import Budget
 from fires_exp.services.client import api_key
-from fires_exp.services.concurrency import Crowd, ledger_path
-from fires_exp.services.dry_run import Estimate, Rehearsal
-from fires_exp.services.messages import Answer, Question, Refusal
-from fires_exp.services.response_cache import Ledger
+from fires_exp.services.concurrency import ConcurrentClient
+from fires_exp.services.dry_run import CostEstimate, DryRun
+from fires_exp.services.messages import ChatRequest, ChatResponse, Refusal
+from fires_exp.services.response_cache import ResponseCache, cache_path
 
 KEYS = "reward.judge."
 _FACTS = re.compile(r'<script type="application/json" id="study">(.*?)</script>', re.DOTALL)
@@ -72,11 +72,12 @@ def judge_settings(settings: Sequence[str]) -> JudgeConfig:
 
 def estimate(folder: Path, config: JudgeConfig, *, with_frames: bool) -> str:
     """A sentence on the requests and the tokens that rating would take."""
-    usage = Estimate(config)
-    rehearsal = Rehearsal(config, _ledger(folder, config), usage.note)
-    for _ in rehearsal.ask(question for pair in comparisons(read_form(folder), with_frames) for question in pair.in_both_orders):
+    cost_estimate = CostEstimate(config)
+    dry_run = DryRun(config, _response_cache(folder, config), cost_estimate.add)
+    requests = (request for pair in comparisons(read_form(folder), with_frames) for request in pair.in_both_orders)
+    for _ in dry_run.complete(requests):
         pass
-    return f"dry run, nothing was sent:\n{usage.in_words(rehearsal.answered)}"
+    return f"dry run, nothing was sent:\n{cost_estimate.as_text(dry_run.cached_count)}"
 
 
 def fill_form(folder: Path, config: JudgeConfig, *, with_frames: bool) -> Judged:
@@ -86,11 +87,11 @@ def fill_form(folder: Path, config: JudgeConfig, *, with_frames: bool) -> Judged
     """
     form = read_form(folder)
     api_key(config)
-    crowd = Crowd(config, _ledger(folder, config), Tally(None))
+    client = ConcurrentClient(config, _response_cache(folder, config), Budget(config, key_file=None))
     bar = tqdm(total=2 * len(form.items) * len(form.questions), desc="judging", unit="question", disable=None)
 
-    def ask(questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
-        for pair in crowd.ask(questions):
+    def ask(questions: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatResponse | Refusal]]:
+        for pair in client.complete(questions):
             bar.update()
             yield pair
 
@@ -128,13 +129,13 @@ def read_form(folder: Path) -> Form:
         raise StudyError(f"{path} is not the page of a study; make the study again with the same files and seed") from None
 
 
-def comparisons(form: Form, with_frames: bool) -> Iterator[Comparison]:
+def comparisons(form: Form, with_frames: bool) -> Iterator[PairwiseComparison]:
     """Every question about every instance; as on the page, a question about responses shows no thought."""
     for item in form.items:
         shown = tuple(_history(item, form.frames if with_frames else None))
         for question in form.questions:
             a, b = (_side(item["answers"][side], question["about"]) for side in ("A", "B"))
-            yield Comparison(id=_id(item, question), shown=shown, question=question["text"], first=a, second=b)
+            yield PairwiseComparison(id=_id(item, question), context=shown, question=question["text"], first=a, second=b)
 
 
 def _history(item: Mapping[str, Any], frames: Sequence[str] | None) -> Iterator[str | Image.Image]:
@@ -166,5 +167,5 @@ def _id(item: Mapping[str, Any], question: Mapping[str, str]) -> str:
     return f"{item['name']}/{question['name']}"
 
 
-def _ledger(folder: Path, config: JudgeConfig) -> Ledger:
-    return Ledger(ledger_path(folder, config))
+def _response_cache(folder: Path, config: JudgeConfig) -> ResponseCache:
+    return ResponseCache(cache_path(folder, config))

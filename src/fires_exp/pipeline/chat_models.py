@@ -1,135 +1,136 @@
-"""Who answers a stage's questions: a service, or the backbone; and what happens where a run only rehearses."""
+"""Chat models that answer a stage's requests: a service, or the backbone; and dry runs, which send none."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
-from fires_exp.config.schema import BackboneConfig, SamplingConfig, ServiceConfig
+from fires_exp.config.model import SamplingConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.errors import ConfigError
-from fires_exp.pipeline.workspace import Workspace
-from fires_exp.policy.backbone import build_policy
+from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.processor import encode_chat
-from fires_exp.services.asked_keys import Tally
+from fires_exp.services.batch_api import batch_line, read_batch_results
+from fires_exp.services.budget import Budget
 from fires_exp.services.client import api_key
-from fires_exp.services.concurrency import Crowd, ledger_path
-from fires_exp.services.dry_run import Estimate, Rehearsal, batch_line, read_batch_results
-from fires_exp.services.messages import Answer, Asker, Question, Refusal, Usage, question_key
-from fires_exp.services.response_cache import Ledger
+from fires_exp.services.concurrency import ConcurrentClient
+from fires_exp.services.dry_run import CostEstimate, DryRun
+from fires_exp.services.messages import ChatBackend, ChatRequest, ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache, cache_path
+from fires_exp.services.wire_format import request_key
 
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def service(work: Workspace, config: ServiceConfig, tally: Tally) -> Asker:
-    """The configured service; what it once answered is not asked again, whichever run and stage has asked."""
-    return Crowd(config, _ledger(work, config), tally).ask
+def service(artifacts: Path, config: ServiceConfig, *, key_file: Path | None) -> ChatBackend:
+    """The configured service. Requests that any run or stage has sent before are answered from the response cache.
+    `key_file` keeps the requests that count for the budget over several starts of a run; None counts those of this process."""
+    return ConcurrentClient(config, _response_cache(artifacts, config), Budget(config, key_file)).complete
 
 
 def check_service(config: ServiceConfig) -> None:
-    """Raises `ConfigError` before anything is made where the key or the file of a batch service's answers is missing."""
+    """Raises `ConfigError` where the service's key, or the results file of its batch service, is missing."""
     if config.sends:
         api_key(config)
     if config.batch_results is not None and not Path(config.batch_results).is_file():
         raise ConfigError(
-            f"{config.GROUP}.batch_results={config.batch_results}: no such file; write the results file of a batch service"
+            f"{config.GROUP}.batch_results={config.batch_results}: file not found; write the results file of a batch service"
         )
 
 
-def rehearse(work: Workspace, config: ServiceConfig, run: Callable[[Asker], object]) -> str:
-    """Run with an asker that sends nothing; what would be asked, in words, or where the batch file lies."""
-    ledger = _ledger(work, config)
+def describe_requests(artifacts: Path, config: ServiceConfig, run: Callable[[ChatBackend], object]) -> str:
+    """Run with a chat model that sends nothing. The estimated requests, tokens and costs as text, or where the requests were
+    written for a batch service."""
+    cache = _response_cache(artifacts, config)
     if config.batch_requests is None:
-        estimate = Estimate(config)
-        rehearsal = Rehearsal(config, ledger, estimate.note)
-        run(rehearsal.ask)
-        return f"dry run, nothing was sent:\n{estimate.in_words(rehearsal.answered)}"
+        estimate = CostEstimate(config)
+        dry_run = DryRun(config, cache, estimate.add)
+        run(dry_run.complete)
+        return f"dry run, nothing was sent:\n{estimate.as_text(dry_run.cached_count)}"
     path = Path(config.batch_requests)
     count = 0
-    with _new(path, config) as file:
+    with _new_file(path, config) as file:
 
-        def note(key: str, question: Question) -> None:
+        def write(key: str, question: ChatRequest) -> None:
             nonlocal count
             file.write(batch_line(key, question, config))
             count += 1
 
-        run(Rehearsal(config, ledger, note).ask)
+        run(DryRun(config, cache, write).complete)
     return f"{count} requests are in {path}, nothing was sent; read the answers with {config.GROUP}.batch_results=<results file>"
 
 
-def _new(path: Path, config: ServiceConfig) -> TextIO:
+def _new_file(path: Path, config: ServiceConfig) -> TextIO:
     try:
         return path.open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"{config.GROUP}.batch_requests={path}: cannot be written ({error.strerror}); name a file in a folder that is there"
+            f"{config.GROUP}.batch_requests={path}: cannot be written ({error.strerror}); name a file in a folder that exists"
         ) from None
 
 
-def _ledger(work: Workspace, config: ServiceConfig) -> Ledger:
-    ledger = Ledger(ledger_path(work.artifacts, config))
+def _response_cache(artifacts: Path, config: ServiceConfig) -> ResponseCache:
+    cache = ResponseCache(cache_path(artifacts, config))
     if config.batch_results is not None:
-        new = read_batch_results(Path(config.batch_results), ledger)
-        log.info("%d new answers from %s", new, config.batch_results)
-    return ledger
+        count = read_batch_results(Path(config.batch_results), cache)
+        log.info("%d new answers from %s", count, config.batch_results)
+    return cache
 
 
-class Backbone:
-    """An asker that lets a backbone answer, by our own sampling, `in_flight` questions at a time; `examples` has the instances by
-    id. The backbone is loaded when the first question comes that was not answered before."""
+@dataclass(frozen=True, kw_only=True)
+class BackboneChat:
+    """A chat model that is a backbone with this project's own sampling, `batch_size` requests at a time. `examples` are the
+    instances by id. The backbone is loaded for the first request that is not in the response cache."""
 
-    def __init__(
-        self,
-        work: Workspace,
-        backbone: BackboneConfig,
-        sampling: SamplingConfig,
-        in_flight: int,
-        examples: Mapping[str, SupportExample],
-    ) -> None:
-        self._work = work
-        self._backbone = backbone
-        self._in_flight = in_flight
-        self._examples = examples
-        self._sampling = sampling
-        self._asked_of = [asdict(backbone), asdict(sampling), work.config.seed]
-        self._ledger = Ledger(work.artifacts / "answers" / f"backbone-{backbone.name}.jsonl")
+    factory: PolicyFactory
+    sampling: SamplingConfig
+    batch_size: int
+    examples: Mapping[str, SupportExample]
+    seed: int
+    artifacts: Path
 
-    @cached_property
-    def _policy(self) -> Policy:
-        return build_policy(self._backbone, self._work.cache, self._work.device)
-
-    def ask(self, questions: Iterable[Question]) -> Iterator[tuple[Question, Answer | Refusal]]:
-        waiting: list[tuple[str, Question]] = []
+    def ask(self, questions: Iterable[ChatRequest]) -> Iterator[tuple[ChatRequest, ChatResponse | Refusal]]:
+        settings = [asdict(self.factory.backbone), asdict(self.sampling), self.seed]
+        waiting: list[tuple[str, ChatRequest]] = []
         for question in questions:
-            key = question_key(question, self._asked_of)
-            known = self._ledger.find(key)
+            key = request_key(question, settings)
+            known = self._cache.find(key)
             if known is not None:
                 yield question, known
                 continue
             waiting.append((key, question))
-            if len(waiting) == self._in_flight:
+            if len(waiting) == self.batch_size:
                 yield from self._answers(waiting)
                 waiting = []
         if waiting:
             yield from self._answers(waiting)
 
-    def _answers(self, batch: Sequence[tuple[str, Question]]) -> Iterator[tuple[Question, Answer]]:
+    @cached_property
+    def _cache(self) -> ResponseCache:
+        return ResponseCache(self.artifacts / "answers" / f"backbone-{self.factory.backbone.name}.jsonl")
+
+    @cached_property
+    def _policy(self) -> Policy:
+        return self.factory.build([])
+
+    def _answers(self, batch: Sequence[tuple[str, ChatRequest]]) -> Iterator[tuple[ChatRequest, ChatResponse]]:
         started = time.monotonic()
         processor = self._policy.processor
-        prompts = [encode_chat(processor, self._examples[question.id], question.messages) for _, question in batch]
-        seeds = [[stream_seed(self._work.config.seed, "teacher", key)] for key, _ in batch]
-        completions = sample_completions(self._policy, prompts, self._sampling, seeds)
+        prompts = [encode_chat(processor, self.examples[question.id], question.messages) for _, question in batch]
+        seeds = [[stream_seed(self.seed, "teacher", key)] for key, _ in batch]
+        completions = sample_completions(self._policy, prompts, self.sampling, seeds)
         seconds = (time.monotonic() - started) / len(batch)
         for (key, question), prompt, (completion,) in zip(batch, prompts, completions, strict=True):
-            answer = Answer(
+            answer = ChatResponse(
                 text=completion.text,
                 reasoning="",
                 finish_reason=completion.finish_reason,
@@ -138,5 +139,5 @@ class Backbone:
                 seconds=round(seconds, 3),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            self._ledger.add(key, question.id, answer)
+            self._cache.add(key, question.id, answer)
             yield question, answer

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fires_exp.config.schema import Config, DatasetConfig
+from fires_exp.config.data import DatasetConfig
+from fires_exp.config.root import Config
 from fires_exp.data.dataset import Dataset, content_hash, read_dataset
 from fires_exp.data.records import Split, SupportExample
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.distributed.device import select_device
 from fires_exp.errors import ConfigError
 from fires_exp.pipeline.resource_errors import exhaustion_told
-from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor, PromptEncoder
@@ -44,7 +45,7 @@ class Workspace:
         self.made: list[Artifact] = []
         self._identities: dict[tuple[Path | None, tuple[int, ...]], str] = {}  # instances live as long as their dataset
         self.plan = ThinkingPlan(
-            kind=config.aspects.plan,  # type: ignore[arg-type]
+            kind=config.aspects.plan,
             aspects=tuple(Aspect(name) for name in config.aspects.aspects),
         )
 
@@ -69,7 +70,7 @@ class Workspace:
 
     @property
     def test_examples(self) -> tuple[SupportExample, ...]:
-        split: Split = self.config.predict.split  # type: ignore[assignment]
+        split: Split = self.config.predict.split.value
         return _not_empty(self.test_dataset.examples[split], self.config.test_dataset or self.config.dataset, split)
 
     def identity(self, examples: Sequence[SupportExample], dataset: Dataset) -> str:
@@ -96,7 +97,7 @@ class Workspace:
         """The backbone with these adapters folded in, in order."""
         policy = build_policy(self.config.backbone, self.cache, self.device)
         for folder in adapters:
-            fold_adapter(policy, folder)
+            merge_adapter(policy, folder)
         return policy
 
     def encode(

@@ -14,8 +14,8 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """A sampled completion: ids [T] with the closing end-of-turn token if it came to one, the log-probability [T] that each
-    token had when it was drawn (before top-p), its text without special tokens."""
+    """ids [C], with the end-of-turn token if it was sampled · logprobs [C] float32, of each token when it was sampled, before
+    top-p · text, decoded without special tokens."""
 
     ids: Tensor
     logprobs: Tensor
@@ -24,7 +24,7 @@ class Completion:
 
 
 def completion_of(policy: Policy, ids: Tensor, logprobs: Tensor) -> Completion:
-    """A completion from what was drawn, on the CPU."""
+    """The record of sampled ids [C] and their log-probabilities [C], both on the CPU."""
     text = policy.processor.tokenizer.decode(ids, skip_special_tokens=True)
     stopped = int(ids[-1]) == policy.eos_id
     return Completion(ids=ids, logprobs=logprobs, text=text, finish_reason="stop" if stopped else "length")

@@ -1,4 +1,4 @@
-"""From the configuration to a policy and to the prompts that it reads."""
+"""Builds policies and their prompts from the configuration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from fires_exp.config.schema import BackboneConfig, FramesConfig, PromptConfig
+from fires_exp.config.data import FramesConfig
+from fires_exp.config.model import BackboneConfig, PromptConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.policy.adapters import fold_adapter
+from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy, build_processor
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor, PromptEncoder
@@ -22,7 +23,7 @@ from fires_exp.thinking.aspects import ThinkingPlan
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyFactory:
-    """Builds policies on one backbone, and the prompts for them. `cache` is the folder for built backbones and decoded frames."""
+    """Builds policies on one backbone and the prompts for them. `cache` is the folder of built backbones and decoded frames."""
 
     backbone: BackboneConfig
     frames: FramesConfig
@@ -32,7 +33,7 @@ class PolicyFactory:
     device: torch.device
 
     def key_inputs(self) -> dict[str, Any]:
-        """The settings that determine what a policy reads and computes, for the key of a stage."""
+        """The settings that a policy's inputs and outputs depend on, for the key of a stage."""
         return {
             "backbone": asdict(self.backbone),
             "frames": asdict(self.frames),
@@ -45,7 +46,7 @@ class PolicyFactory:
         """The backbone with these adapters merged into its weights, in order."""
         policy = build_policy(self.backbone, self.cache, self.device)
         for folder in adapters:
-            fold_adapter(policy, folder)
+            merge_adapter(policy, folder)
         return policy
 
     def processor(self) -> ImageChatProcessor:
@@ -53,7 +54,7 @@ class PolicyFactory:
         return build_processor(self.backbone, self.cache)
 
     def frame_reader(self, video_root: Path | None) -> FrameReader:
-        """Reads the frames of instances whose videos lie below `video_root`; None is text only."""
+        """Reads the frames of instances whose videos are in `video_root`; None is text only."""
         return FrameReader(self.frames, video_root, self.cache / "frames")
 
     def prompt_encoder(self, processor: ImageChatProcessor) -> PromptEncoder:
@@ -62,7 +63,7 @@ class PolicyFactory:
     def encoder(
         self, processor: ImageChatProcessor, video_root: Path | None, examples: Sequence[SupportExample]
     ) -> Callable[[SupportExample], EncodedPrompt]:
-        """A thread-safe function from an instance to its prompt with frames. Raises `DataError` where the last turn of one of
+        """A thread-safe function from an instance to its prompt with frames. Raises `DataError` if the last turn of one of
         `examples` alone exceeds `prompt.max_tokens`."""
         encoder = self.prompt_encoder(processor)
         encoder.check_fits(examples)

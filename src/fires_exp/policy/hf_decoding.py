@@ -1,6 +1,8 @@
-"""Decoding by the stock model, left-padded prompts in one batch: what `decode.py` is held to, and its stand-in.
+"""Decoding by the stock transformers model, with left-padded prompts in one batch.
 
-Its cache writes keys and values in place instead of copying them for every token."""
+The fallback for backbones that the native passes do not support, and the reference that native decoding is tested against. Its
+cache writes keys and values in place instead of copying the whole cache for every token.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ from fires_exp.prompts.collate import collate
 from fires_exp.prompts.processor import EncodedPrompt
 
 
-class StockDecoding:
-    """The same as `NativeDecoding`, by the stock model; the prompts' keys and values are copied for each completion."""
+class HfDecoding:
+    """The interface of `NativeDecoding`, by the stock model. A prompt's keys and values are copied for each completion."""
 
-    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], generations: int, room: int) -> None:
+    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], generations: int, max_new_tokens: int) -> None:
         self.policy = policy
         self.generations = generations
         self.inputs = collate(prompts, pad_id=policy.pad_id).to(policy.device)
-        self.cache = roomy_cache(policy.qwen.config.text_config.num_hidden_layers, room)
+        self.cache = preallocated_cache(policy.qwen.config.text_config.num_hidden_layers, max_new_tokens)
         self.step = 0
 
     def first_logits(self) -> Tensor:
@@ -46,26 +48,26 @@ class StockDecoding:
         self.step += 1
         return logits_BV
 
-    def keep(self, rows_B: Tensor) -> None:
-        self.mask_BT, self.position_B = self.mask_BT[rows_B], self.position_B[rows_B]
-        self.cache.batch_select_indices(rows_B)
+    def select(self, rows: Tensor) -> None:
+        self.mask_BT, self.position_B = self.mask_BT[rows], self.position_B[rows]
+        self.cache.batch_select_indices(rows)
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values [B, heads, T, width] with room for `room` more tokens than it held when it was first added to.
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values [B, K, T, W], with space for `max_new_tokens` more tokens than the first update holds.
 
-    The stock layer concatenates, which copies everything once a token: a quarter of a decoding step on a CPU. Without gradient
-    only, since it writes in place.
+    The stock layer concatenates, which copies the whole cache for every token: a quarter of a decoding step on a CPU. Only
+    without gradients, since it writes in place.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, max_new_tokens: int) -> None:
         super().__init__()
-        self.room = room
+        self.max_new_tokens = max_new_tokens
         self.capacity = 0
         self.buffers: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Add states [B, heads, t, width]; all that is held now."""
+        """Append keys and values [B, K, new tokens, W]; returns all keys and values up to now."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
@@ -73,8 +75,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         length = self.get_seq_length()
         end = length + key_states.shape[-2]
         if self.buffers is None or end > self.capacity:
-            self.capacity = max(self.capacity, length + self.room, end)
-            self.buffers = self._with_room(self.keys), self._with_room(self.values)
+            self.capacity = max(self.capacity, length + self.max_new_tokens, end)
+            self.buffers = self._buffer_with(self.keys), self._buffer_with(self.values)
         keys, values = self.buffers
         keys[:, :, length:end] = key_states
         values[:, :, length:end] = value_states
@@ -89,13 +91,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         super().batch_select_indices(indices)
         self.buffers = None
 
-    def _with_room(self, held: Tensor) -> Tensor:
-        batch, heads, length, width = held.shape
-        buffer = torch.empty(batch, heads, self.capacity, width, dtype=held.dtype, device=held.device)
-        buffer[:, :, :length] = held
+    def _buffer_with(self, states_BKTW: Tensor) -> Tensor:
+        batch, key_heads, length, width = states_BKTW.shape
+        buffer = torch.empty(batch, key_heads, self.capacity, width, dtype=states_BKTW.dtype, device=states_BKTW.device)
+        buffer[:, :, :length] = states_BKTW
         return buffer
 
 
-def roomy_cache(layers: int, room: int) -> Cache:
-    """A cache for `layers` layers that decodes up to `room` tokens in place."""
-    return Cache(layers=[RoomyLayer(room) for _ in range(layers)])
+def preallocated_cache(layers: int, max_new_tokens: int) -> Cache:
+    """A cache of `layers` layers that writes up to `max_new_tokens` decoded tokens in place."""
+    return Cache(layers=[PreallocatedLayer(max_new_tokens) for _ in range(layers)])

@@ -71,7 +71,7 @@ class PageFacts:
     absent: tuple[tuple[str, str], ...]
     resampling: str
     curves: tuple[StagePlots, ...]
-    canary: str
+    frame_sensitivity: str
     shares: tuple[Plot, ...]
     share_colors: tuple[tuple[str, str], ...]
     predictions: tuple[PredictionCard, ...]
@@ -100,7 +100,7 @@ def gather(run_folder: Path) -> PageFacts:
     resolved = run_folder / "resolved.yaml"
     config = yaml.safe_load(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
     table = read_object(run_folder / "metrics.json")
-    planned = record.get("policies") or config.get("recipe", {}).get("policies", POLICY_NAMES)
+    planned = config.get("recipe", {}).get("policies", POLICY_NAMES)
     other_run = _other_run(table, config)
     if other_run:
         table, planned = {}, ()
@@ -126,7 +126,7 @@ def gather(run_folder: Path) -> PageFacts:
         absent=tuple((metric["name"], metric["reason"]) for metric in table.get("absent", ())),
         resampling=_resampling(table),
         curves=learning_curves(metrics),
-        canary=_canary(read_object(run_folder / "picture_canary.json")),
+        frame_sensitivity=_frame_sensitivity(read_object(run_folder / "frame_sensitivity.json")),
         shares=share_plots(thoughts, teacher_shares, policies, ident="s"),
         share_colors=tuple((name, VARIABLES.get(color, color)) for name, color in STATUS_COLORS.items()),
         predictions=prediction_cards(policies, None),
@@ -209,13 +209,15 @@ def _unfinished(status: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     return ("this run did not finish: table and answers may be incomplete, or of an earlier run in this folder",)
 
 
-def _canary(canary: Mapping[str, Any]) -> str:
-    if not canary:
+def _frame_sensitivity(facts: Mapping[str, Any]) -> str:
+    if not facts:
         return ""
-    effect = canary["nats_per_token"]
+    effect = facts["nats_per_token"]
     if effect == 0:
-        return "Picture canary: another instance's frames change nothing. PICTURES HAVE NO EFFECT on this policy."
-    return f"Picture canary: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+        return "Frame sensitivity: another instance's frames change nothing. FRAMES HAVE NO EFFECT on this policy."
+    return (
+        f"Frame sensitivity: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+    )
 
 
 def _resampling(table: Mapping[str, Any]) -> str:

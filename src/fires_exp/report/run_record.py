@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
 from fires_exp.storage.files import write_atomically
 

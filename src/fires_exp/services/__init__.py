@@ -1,1 +1,1 @@
-"""Chat models behind OpenAI-compatible services: what is asked, what comes back, and never paying for it twice."""
+"""Chat models behind OpenAI-compatible services: requests, retries, rate limit and budget, and a cache of paid responses."""

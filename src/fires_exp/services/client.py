@@ -1,4 +1,4 @@
-"""One question to one service: the request, what may go wrong with it, and trying again."""
+"""One request to a service: sending it, classifying failures, retrying."""
 
 from __future__ import annotations
 
@@ -13,151 +13,161 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
-from fires_exp.config.schema import ServiceConfig
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ConfigError, ServiceError
-from fires_exp.services.budget import Budget, Pace
-from fires_exp.services.messages import NOTHING, Answer, Question, Refusal, most_usage, request_body
-from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
+from fires_exp.services.budget import Budget
+from fires_exp.services.messages import NO_USAGE, ChatRequest, ChatResponse, Refusal
+from fires_exp.services.rate_limit import RateLimiter
+from fires_exp.services.responses import MalformedResponseError, error_text, parse_response
+from fires_exp.services.wire_format import max_usage, request_body
 
 log = logging.getLogger("fires_exp.services")
 
-TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
-NOT_THIS_QUESTION = {400, 413, 415, 422}
+RETRIED_STATUSES = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
+REFUSAL_STATUSES = {400, 413, 415, 422}  # this request is rejected, another may be accepted
 
 
-class NoAnswerError(Exception):
-    """Tried as often as allowed; says what came last."""
+class NoResponseError(Exception):
+    """All tries failed; the message is the failure of the last one."""
 
 
-class _TryAgainError(Exception):
-    """One try failed. `wait_seconds` is what the service asks for, None where it says nothing; `paid` is whether it may have
-    worked on the question all the same."""
+class _RetryableError(Exception):
+    """One try failed. `wait_seconds` is the wait that the service asks for, None where it names none; `may_be_billed` is True
+    where the service may have processed the request."""
 
-    def __init__(self, problem: str, *, paid: bool, wait_seconds: float | None = None) -> None:
+    def __init__(self, problem: str, *, may_be_billed: bool, wait_seconds: float | None = None) -> None:
         super().__init__(problem)
-        self.paid = paid
+        self.may_be_billed = may_be_billed
         self.wait_seconds = wait_seconds
 
 
-class Client:
-    """Asks one service, within pace and budget. Threads may share it."""
+class ServiceClient:
+    """Sends requests to one service within its rate limit and budget. Thread-safe."""
 
-    def __init__(self, config: ServiceConfig, budget: Budget, stop: threading.Event) -> None:
+    def __init__(self, config: ServiceConfig, budget: Budget, cancelled: threading.Event) -> None:
         self._config = config
         self._budget = budget
-        self._pace = Pace(config.requests_per_minute, stop)
-        self._told = threading.Lock()  # taken once
-        self._key = api_key(config)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._rate_limiter = RateLimiter(config.requests_per_minute, cancelled)
+        self._retry_logged = threading.Lock()  # acquired by the first retry and never released
+        self._api_key = api_key(config)
+        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         self._http = httpx2.Client(headers=headers, timeout=config.timeout_seconds, limits=httpx2.Limits())
         self._url = f"{(config.base_url or '').rstrip('/')}/chat/completions"
 
     def close(self) -> None:
         self._http.close()
 
-    def ask(self, question: Question) -> Answer | Refusal:
-        """Raises `NoAnswerError` when all tries failed, `ServiceError` where no question would fare better."""
-        body = request_body(question, self._config)
-        most = most_usage(question, self._config)
-        self._budget.hold(most)
+    def complete(self, request: ChatRequest) -> ChatResponse | Refusal:
+        """The response to a request. Raises `NoResponseError` when all tries failed, `ServiceError` for a failure that every
+        other request would meet too, such as a wrong key."""
+        body = request_body(request, self._config)
+        usage_limit = max_usage(request, self._config)
+        self._budget.reserve(usage_limit)
         try:
-            for tried in range(self._config.retries + 1):
-                self._pace.wait()
-                self._budget.send()
+            for attempt in range(self._config.retries + 1):
+                self._rate_limiter.wait()
+                self._budget.add_request()
                 try:
-                    answer = self._try(body)
-                except _TryAgainError as problem:
-                    if problem.paid:
-                        self._budget.spend(most)
-                    if tried == self._config.retries:
-                        raise NoAnswerError(str(problem)) from None
-                    self._tell(question, problem)
-                    self._wait(problem, tried)
+                    response = self._send(body)
+                except _RetryableError as problem:
+                    if problem.may_be_billed:
+                        self._budget.add_cost(usage_limit)
+                    if attempt == self._config.retries:
+                        raise NoResponseError(str(problem)) from None
+                    self._log_first_retry(request, problem)
+                    self._wait_before_retry(problem, attempt)
                 else:
-                    self._budget.spend(answer.usage)
-                    return answer
+                    self._budget.add_cost(response.usage)
+                    return response
             raise AssertionError
         finally:
-            self._budget.release(most)
+            self._budget.release(usage_limit)
 
-    def _tell(self, question: Question, problem: _TryAgainError) -> None:
-        """The first time that something is tried again: with a wrong address all tries together take a minute of silence."""
-        if self._told.acquire(blocking=False):
-            log.warning("%s: %s; what fails so is tried again, up to %d times", question.id, problem, self._config.retries)
+    def _log_first_retry(self, request: ChatRequest, problem: _RetryableError) -> None:
+        """With a wrong address, all tries together would take a minute without any output."""
+        if self._retry_logged.acquire(blocking=False):
+            log.warning("%s: %s; such failures are retried up to %d times", request.id, problem, self._config.retries)
 
-    def _wait(self, problem: _TryAgainError, tried: int) -> None:
-        most = self._config.max_wait_seconds
+    def _wait_before_retry(self, problem: _RetryableError, attempt: int) -> None:
+        limit = self._config.max_wait_seconds
         if problem.wait_seconds is None:
             jitter = random.uniform(0.5, 1.5)  # noqa: S311
-            self._pace.sleep(min(most, self._config.backoff_seconds * 2**tried * jitter))
-        elif problem.wait_seconds > most:
-            asked = f"the service asks to wait {problem.wait_seconds:.0f} s"
-            raise NoAnswerError(f"{problem}; {asked}, more than {self._config.GROUP}.max_wait_seconds={most:g}")
+            self._rate_limiter.sleep(min(limit, self._config.backoff_seconds * 2**attempt * jitter))
+        elif problem.wait_seconds > limit:
+            raise NoResponseError(
+                f"{problem}; the service demands a wait of {problem.wait_seconds:.0f} s, more than "
+                f"{self._config.GROUP}.max_wait_seconds={limit:g}"
+            )
         else:
-            self._pace.hold(problem.wait_seconds)
+            self._rate_limiter.pause(problem.wait_seconds)
 
-    def _try(self, body: Mapping[str, object]) -> Answer | Refusal:
+    def _send(self, body: Mapping[str, object]) -> ChatResponse | Refusal:
         started = time.monotonic()
         try:
             status, headers, content = self._post(body, started + self._config.timeout_seconds)
         except httpx2.TimeoutException:
-            raise _TryAgainError(f"no answer within {self._config.timeout_seconds:g} s", paid=True) from None
+            raise _RetryableError(f"no response within {self._config.timeout_seconds:g} s", may_be_billed=True) from None
         except httpx2.ConnectError as error:
-            raise _TryAgainError(f"cannot connect to {self._url}: {self._safe(str(error))}", paid=False) from None
+            raise _RetryableError(f"cannot connect to {self._url}: {self._redacted(str(error))}", may_be_billed=False) from None
         except httpx2.TransportError as error:
-            raise _TryAgainError(f"the connection broke: {self._safe(str(error))}", paid=True) from None
-        said = self._safe(in_one_line(content))
+            raise _RetryableError(f"the connection broke: {self._redacted(str(error))}", may_be_billed=True) from None
+        error_message = self._redacted(error_text(content))
         if status == 200:
             try:
-                return read_answer(content, time.monotonic() - started)
-            except BrokenAnswerError as error:
-                raise _TryAgainError(self._safe(str(error)), paid=True) from None
-        if status in TRY_AGAIN and "insufficient_quota" not in content.decode("utf-8", "replace"):
-            raise _TryAgainError(f"status {status}: {said}", paid=False, wait_seconds=retry_after(headers.get("retry-after")))
-        if status in NOT_THIS_QUESTION:
-            return Refusal(reason=f"status {status}: {said}", usage=NOTHING)
-        raise ServiceError(f"{self._url} answers {self._config.model} with status {status}: {said}{self._remedy(status)}")
+                return parse_response(content, time.monotonic() - started)
+            except MalformedResponseError as error:
+                raise _RetryableError(self._redacted(str(error)), may_be_billed=True) from None
+        if status in RETRIED_STATUSES and "insufficient_quota" not in content.decode("utf-8", "replace"):
+            wait_seconds = parse_retry_after(headers.get("retry-after"))
+            raise _RetryableError(f"status {status}: {error_message}", may_be_billed=False, wait_seconds=wait_seconds)
+        if status in REFUSAL_STATUSES:
+            return Refusal(reason=f"status {status}: {error_message}", usage=NO_USAGE)
+        raise ServiceError(f"{self._url}, {self._config.model}: status {status}: {error_message}{self._remedy(status)}")
 
     def _post(self, body: Mapping[str, object], deadline: float) -> tuple[int, Mapping[str, str], bytes]:
-        """The library's time-out starts anew with every byte; a service that dribbles must not hold a run up."""
+        """Status, headers and body. The library's timeout restarts with every byte, so a service that sends a byte now and then
+        would block the run; `deadline` bounds the whole response."""
         with self._http.stream("POST", self._url, json=body) as response:
             content = b""
-            for piece in response.iter_bytes():
-                content += piece
+            for chunk in response.iter_bytes():
+                content += chunk
                 if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("too slow", request=response.request)
+                    raise httpx2.ReadTimeout("deadline exceeded", request=response.request)
             return response.status_code, response.headers, content
 
     def _remedy(self, status: int) -> str:
         group = self._config.GROUP
         if status in (401, 403):
-            return f"; is the key the one of this service? {group}.api_key_env={self._config.api_key_env or 'null'}"
+            return f"; check that {group}.api_key_env={self._config.api_key_env or 'null'} holds the key of this service"
         if status in (404, 405):
             return f"; check {group}.model, and {group}.base_url up to and without /chat/completions"
         return ""
 
-    def _safe(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def _redacted(self, text: str) -> str:
+        return text.replace(self._api_key, "***") if self._api_key else text
 
 
 def api_key(config: ServiceConfig) -> str | None:
-    """The key from the environment, None where none is wanted. Raises `ConfigError` that names the variable, never its value."""
+    """The key from the environment; None for a service without keys. Raises `ConfigError` that names the variable, never its
+    value."""
     name = config.api_key_env
     if name is None:
         return None
     key = os.environ.get(name, "").strip()
     if not key:
         raise ConfigError(
-            f"{config.GROUP}.api_key_env={name}: there is no such variable in the environment; export {name}=<key>, "
-            f"or write {config.GROUP}.api_key_env=null for a service without keys"
+            f"{config.GROUP}.api_key_env={name}: this environment variable is not set; run export {name}=<key>, or write "
+            f"{config.GROUP}.api_key_env=null for a service without keys"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"{config.GROUP}.api_key_env={name}: its value holds characters that no key has; export it again")
+        raise ConfigError(
+            f"{config.GROUP}.api_key_env={name}: its value has spaces or characters other than printable ASCII; export it again"
+        )
     return key
 
 
-def retry_after(header: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds seconds or a date; None where it says nothing."""
+def parse_retry_after(header: str | None) -> float | None:
+    """Seconds to wait according to a Retry-After header, which holds seconds or a date; None where it holds neither."""
     if header is None:
         return None
     try:

@@ -1,34 +1,28 @@
-"""What is asked and what comes back, and their form on the wire (`POST <base_url>/chat/completions`)."""
+"""The records that requests to chat models and their responses are made of."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
-
-from fires_exp.config.schema import ServiceConfig
-
-_JPEG_QUALITY = 90
-_LETTERS_A_TOKEN = 4  # of English text, roughly; for estimates alone
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatMessage:
-    """One message; `parts` are texts and pictures in the order in which they are read."""
+    """One message of a chat; `parts` are texts and images in reading order."""
 
     role: Literal["system", "user", "assistant"]
     parts: tuple[str | Image.Image, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """A chat that awaits its next message; `id` says what it is about."""
+class ChatRequest:
+    """A chat whose next message is requested. `id` names its subject in logs and errors; the cache does not depend on it.
+
+    ChatRequest(id="mesc-0-1", messages=(ChatMessage(role="user", parts=("How do I look?", image)),))
+    """
 
     id: str
     messages: tuple[ChatMessage, ...]
@@ -36,16 +30,22 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens that were read (pictures included) and written (own reasoning included)."""
+    """Token counts as the service reports them. Prompt tokens include images, completion tokens include reasoning."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
+NO_USAGE = Usage(prompt_tokens=0, completion_tokens=0)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """A model's message. `reasoning` is what a reasoning model thought for itself, kept apart from `text`; `model` is what the
-    service says answered; `seconds` from sending to having it."""
+class ChatResponse:
+    """A model's message.
+
+    text: without reasoning · reasoning: of a reasoning model, empty otherwise · model: as the service reports it ·
+    seconds: from sending the request to the end of the response · created: ISO 8601, UTC
+    """
 
     text: str
     reasoning: str
@@ -58,76 +58,16 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refusal:
-    """The service or the model will not answer this question, however often it is asked. `usage` is what saying so took: nothing
-    where the service did not read it."""
+    """The service or the model rejects this request; sending it again would not help. `usage` is what the rejection cost,
+    `NO_USAGE` where the service did not process the request."""
 
     reason: str
     usage: Usage
 
     @property
-    def was_paid(self) -> bool:
-        return self.usage != NOTHING
+    def was_billed(self) -> bool:
+        return self.usage != NO_USAGE
 
 
-NOTHING = Usage(prompt_tokens=0, completion_tokens=0)
-
-# Questions in, each with its answer out, in the order in which answers come; a question that gets none is left out.
-Asker = Callable[[Iterable[Question]], Iterator[tuple[Question, Answer | Refusal]]]
-
-
-def request_body(question: Question, config: ServiceConfig) -> dict[str, Any]:
-    """The JSON to post. Pictures travel as JPEG data URLs."""
-    body: dict[str, Any] = {
-        "model": config.model,
-        "messages": [_on_the_wire(message, config.image_detail) for message in question.messages],
-        config.max_tokens_key: config.max_tokens,
-    }
-    return body if config.temperature is None else body | {"temperature": config.temperature}
-
-
-def question_key(question: Question, asked_of: Sequence[object]) -> str:
-    """Forty hex digits that change with any text, any pixel and with `asked_of`, which says who is asked and how."""
-    messages = [
-        [message.role, [part if isinstance(part, str) else _pixels_hash(part) for part in message.parts]]
-        for message in question.messages
-    ]
-    return hashlib.sha256(json.dumps([*asked_of, messages]).encode()).hexdigest()[:40]
-
-
-def asked_of(config: ServiceConfig) -> list[object]:
-    """Whatever of the configuration decides what a service answers."""
-    return [config.base_url, config.model, config.temperature, config.max_tokens, config.image_detail]
-
-
-def frames_in(question: Question) -> int:
-    return sum(not isinstance(part, str) for message in question.messages for part in message.parts)
-
-
-def most_usage(question: Question, config: ServiceConfig) -> Usage:
-    """An estimate, without the service's tokenizer, of what a question costs at most."""
-    letters = sum(len(part) for message in question.messages for part in message.parts if isinstance(part, str))
-    prompt = letters // _LETTERS_A_TOKEN + config.frame_tokens * frames_in(question)
-    return Usage(prompt_tokens=prompt, completion_tokens=config.max_tokens)
-
-
-def _on_the_wire(message: ChatMessage, image_detail: str) -> dict[str, Any]:
-    """A message of text alone is a plain string: services without pictures know no other form."""
-    if all(isinstance(part, str) for part in message.parts):
-        return {"role": message.role, "content": "".join(part for part in message.parts if isinstance(part, str))}
-    content = [
-        {"type": "text", "text": part}
-        if isinstance(part, str)
-        else {"type": "image_url", "image_url": {"url": _data_url(part), "detail": image_detail}}
-        for part in message.parts
-    ]
-    return {"role": message.role, "content": content}
-
-
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _pixels_hash(image: Image.Image) -> str:
-    return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
+# Yields each request with its response, in order of completion. A request without a response is left out.
+ChatBackend = Callable[[Iterable[ChatRequest]], Iterator[tuple[ChatRequest, ChatResponse | Refusal]]]

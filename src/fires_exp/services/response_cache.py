@@ -1,8 +1,10 @@
-"""Every answer and refusal that was ever paid for, on disk: one JSON line each, written as it comes, found again by its question.
+"""Paid responses and refusals on disk, in `<artifacts>/answers/<host>-<model>.jsonl`: one JSON line each, found by request key.
 
 {"key": "…", "question": "mesc-0-1", "text": "…", "reasoning": "", "finish_reason": "stop", "model": "gpt-4o-2024-11-20",
  "usage": {"prompt_tokens": 900, "completion_tokens": 80}, "seconds": 2.1, "created": "2026-01-31T12:00:00+00:00"}
 {"key": "…", "question": "mesc-0-2", "reason": "refused: content filter", "usage": {"prompt_tokens": 900, "completion_tokens": 0}}
+
+Folder, keys and JSON names are those of the first release ("question" is the request's id), so that paid responses stay valid.
 """
 
 from __future__ import annotations
@@ -14,58 +16,70 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from fires_exp.config.services import ServiceConfig
 from fires_exp.errors import ServiceError
-from fires_exp.services.messages import Answer, Refusal
-from fires_exp.services.responses import read_usage
+from fires_exp.services.messages import ChatResponse, Refusal
+from fires_exp.services.responses import parse_usage
 from fires_exp.storage.json_input import parse_json
 
 
-class Ledger:
-    """Answers by key, kept in a file that only grows. Threads and processes may share it; half a line, as a kill in the middle
-    of writing leaves, is cut off when the file is opened. Raises `ServiceError` that names a line which is no answer."""
+class ResponseCache:
+    """Responses by key, in an append-only file. Threads and processes may share it. A partial last line, left by a killed
+    process, is removed when the file is opened. Raises `ServiceError` that names an invalid line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._between_processes = FileLock(path.with_name(path.name + ".lock"))
-        with self._between_processes:
-            self._answers = _read(path)
+        self._file_lock = FileLock(path.with_name(path.name + ".lock"))
+        with self._file_lock:
+            self._responses = _read(path)
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._responses)
 
-    def find(self, key: str) -> Answer | Refusal | None:
-        return self._answers.get(key)
+    def find(self, key: str) -> ChatResponse | Refusal | None:
+        return self._responses.get(key)
 
-    def add(self, key: str, question_id: str, answer: Answer | Refusal) -> None:
-        """The answer is on disk when this returns."""
-        line = json.dumps({"key": key, "question": question_id, **asdict(answer)}, ensure_ascii=False) + "\n"
-        with self._lock, self._between_processes:
+    def add(self, key: str, request_id: str, response: ChatResponse | Refusal) -> None:
+        """The response is on disk when this returns."""
+        line = json.dumps({"key": key, "question": request_id, **asdict(response)}, ensure_ascii=False) + "\n"
+        with self._lock, self._file_lock:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(line)
-            self._answers[key] = answer
+            self._responses[key] = response
 
 
-def _read(path: Path) -> dict[str, Answer | Refusal]:
+def cache_path(artifacts: Path, config: ServiceConfig) -> Path:
+    """The file of one model at one service, shared by all stages."""
+    model = _file_name(config.model or "")
+    host = _file_name((config.base_url or "").split("://")[-1])
+    return artifacts / "answers" / f"{host}-{model}.jsonl"
+
+
+def _file_name(text: str) -> str:
+    return "".join(character if character.isalnum() or character in ".-" else "_" for character in text)
+
+
+def _read(path: Path) -> dict[str, ChatResponse | Refusal]:
     if not path.is_file():
         return {}
     text = path.read_text(encoding="utf-8", errors="replace")
-    whole, _, rest = text.rpartition("\n")
-    if rest:
+    complete_lines, _, partial_line = text.rpartition("\n")
+    if partial_line:
         with path.open("rb+") as file:
             file.truncate(path.read_bytes().rfind(b"\n") + 1)
-    answers: dict[str, Answer | Refusal] = {}
-    for number, line in enumerate(whole.split("\n") if whole else (), start=1):
+    responses: dict[str, ChatResponse | Refusal] = {}
+    for number, line in enumerate(complete_lines.split("\n") if complete_lines else (), start=1):
         try:
             row = parse_json(line)
-            key, usage = str(row.pop("key")), read_usage(row.pop("usage"))
+            key, usage = str(row.pop("key")), parse_usage(row.pop("usage"))
             del row["question"]
             if "reason" in row:
-                answers[key] = Refusal(reason=str(row["reason"]), usage=usage)
+                responses[key] = Refusal(reason=str(row["reason"]), usage=usage)
                 continue
             seconds = float(row.pop("seconds"))
-            answers[key] = Answer(**{name: str(value) for name, value in row.items()}, usage=usage, seconds=seconds)
+            responses[key] = ChatResponse(**{name: str(value) for name, value in row.items()}, usage=usage, seconds=seconds)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ServiceError(f"{path}:{number}: not an answer ({error}); mend or delete the line") from None
-    return answers
+            raise ServiceError(f"{path}:{number}: not a cached response ({error}); correct or delete the line") from None
+    return responses

@@ -1,4 +1,4 @@
-"""Reading what a service sent: the answer in a response's JSON, a model's own reasoning apart from what it says."""
+"""Parsing of what a service sends: the message, the model's reasoning, token counts, error texts."""
 
 from __future__ import annotations
 
@@ -8,59 +8,61 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from fires_exp.services.messages import Answer, Refusal, Usage
-from fires_exp.storage.json_input import whole_characters
+from fires_exp.services.messages import ChatResponse, Refusal, Usage
+from fires_exp.storage.json_input import replace_surrogates
 
-_SHOWN = 300  # letters of a service's answer in a message
+_MAX_QUOTED_CHARACTERS = 300  # of a service's text in an error
 
-# `<think>…</think>` of reasoning models, the opening tag of which a chat template may have swallowed. Thoughts in this project's
-# own form stand right before <response> and are no reasoning of the model's own.
+# The end of a reasoning model's `<think>…</think>`; a chat template may have consumed the opening tag. A thought in this
+# project's own format is followed directly by <response> and is part of the text, not reasoning.
 _END_OF_REASONING = re.compile(r"</think>(?!\s*<response>)\s*")
 
 
-class BrokenAnswerError(Exception):
-    """A response that is none: half a body, no JSON, no message. Worth another try."""
+class MalformedResponseError(Exception):
+    """The body is truncated, not JSON or without a message. The request is worth a retry."""
 
 
-def read_answer(body: bytes, seconds: float) -> Answer | Refusal:
-    """The answer in the body of a response with status 200. Raises `BrokenAnswerError`."""
+def parse_response(body: bytes, seconds: float) -> ChatResponse | Refusal:
+    """The message in the body of a response with status 200. Raises `MalformedResponseError`."""
     try:
-        facts = json.loads(body)
-        choice = facts["choices"][0]
+        completion = json.loads(body)
+        choice = completion["choices"][0]
         message = choice["message"]
         finish_reason = str(choice.get("finish_reason") or "stop")
         if finish_reason == "content_filter" or message.get("refusal"):
-            said = _plain(f"refused: {message.get('refusal') or 'content filter'}")
-            return Refusal(reason=said, usage=read_usage(facts.get("usage") or {}))
+            reason = _single_line(f"refused: {message.get('refusal') or 'content filter'}")
+            return Refusal(reason=reason, usage=parse_usage(completion.get("usage") or {}))
         content = message["content"]
         if not isinstance(content, str):
-            raise BrokenAnswerError(f"the answer's content is {json.dumps(content)[:_SHOWN]}, not text")
-        content = whole_characters(content)
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        own, text = (whole_characters(reasoning), content) if isinstance(reasoning, str) else split_reasoning(content)
-        return Answer(
+            raise MalformedResponseError(
+                f"the content of the message is {json.dumps(content)[:_MAX_QUOTED_CHARACTERS]}, not text"
+            )
+        content = replace_surrogates(content)
+        separate = message.get("reasoning_content") or message.get("reasoning")
+        reasoning, text = (replace_surrogates(separate), content) if isinstance(separate, str) else split_reasoning(content)
+        return ChatResponse(
             text=text,
-            reasoning=own,
-            finish_reason=_plain(finish_reason),
-            model=_plain(str(facts.get("model", ""))),
-            usage=read_usage(facts.get("usage") or {}),
+            reasoning=reasoning,
+            finish_reason=_single_line(finish_reason),
+            model=_single_line(str(completion.get("model", ""))),
+            usage=parse_usage(completion.get("usage") or {}),
             seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise BrokenAnswerError(f"no chat completion: {in_one_line(body)}") from None
+        raise MalformedResponseError(f"not a chat completion: {error_text(body)}") from None
 
 
-def read_usage(facts: Any) -> Usage:
-    """Tokens as a service or a file tells them; 0 where it does not. Raises `ValueError` for anything but counts."""
-    counts = {key: facts.get(key, 0) for key in ("prompt_tokens", "completion_tokens")} if isinstance(facts, dict) else {}
+def parse_usage(usage: Any) -> Usage:
+    """Token counts; a missing one is 0. Raises `ValueError` for anything but non-negative numbers."""
+    counts = {key: usage.get(key, 0) for key in ("prompt_tokens", "completion_tokens")} if isinstance(usage, dict) else {}
     if not counts or not all(isinstance(count, int | float) and math.isfinite(count) and count >= 0 for count in counts.values()):
-        raise ValueError(f"usage {json.dumps(facts)[:_SHOWN]} is no count of tokens")
+        raise ValueError(f"usage is {json.dumps(usage)[:_MAX_QUOTED_CHARACTERS]}, not token counts")
     return Usage(**{key: int(count) for key, count in counts.items()})
 
 
 def split_reasoning(content: str) -> tuple[str, str]:
-    """What a model thought for itself and what it says.
+    """Reasoning and text of a message that holds both.
 
     >>> split_reasoning("<think>She is sad.</think>\\n\\nI am sorry.")
     ('She is sad.', 'I am sorry.')
@@ -73,18 +75,17 @@ def split_reasoning(content: str) -> tuple[str, str]:
     return content[: end.start()].strip().removeprefix("<think>").strip(), content[end.end() :]
 
 
-def in_one_line(body: bytes) -> str:
-    """A service's own words for a message: its error text if it has one, else the beginning of what it sent."""
+def error_text(body: bytes) -> str:
+    """A service's error text on one line, or the beginning of the body where there is none."""
     text = body.decode("utf-8", "replace")
     try:
-        facts: Any = json.loads(text)
-        error = facts["error"]
+        content: Any = json.loads(text)
+        error = content["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    return _plain(text)[:_SHOWN] or "nothing"
+    return _single_line(text)[:_MAX_QUOTED_CHARACTERS] or "empty body"
 
 
-def _plain(text: str) -> str:
-    """On one line and whole."""
-    return " ".join(whole_characters(text).split())
+def _single_line(text: str) -> str:
+    return " ".join(replace_surrogates(text).split())

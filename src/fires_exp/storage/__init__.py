@@ -1,1 +1,1 @@
-"""Files: atomic writes and hashes, artifacts, caches."""
+"""Files on disk: atomic writes, hashes, artifacts, models built into the cache, pretrained models."""

@@ -1,14 +1,13 @@
-"""What a stage leaves behind: a folder keyed by everything that it depends on. A folder that is there is reused.
+"""Artifacts: the output folder of a stage, keyed by a hash of everything that it depends on. A finished artifact is reused.
 
-    <artifacts>/<stage>/<key>/depends_on.json   what went into the key
-                              done.json         written last: when, how long, sha256 of each file
+    <artifacts>/<stage>/<key>/depends_on.json   the inputs that the key is a hash of
+                              done.json         written last: time, duration, sha256 of each file
 
-A folder without `done.json` is unfinished: the stage is run again in it and goes on from what it finds there.
+A folder without `done.json` is unfinished: the stage runs again in it and continues from the files that it finds.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import logging
@@ -17,7 +16,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,15 +25,14 @@ from fires_exp.distributed import collectives
 from fires_exp.errors import StageError
 from fires_exp.storage.files import sha256_of_file, write_atomically
 
-log = logging.getLogger("fires_exp.pipeline")
+log = logging.getLogger("fires_exp.storage")
 
 DONE = "done.json"
-PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Artifact:
-    """A finished stage. `reused` is True where it was there already; `seconds` is what making it took."""
+    """A finished artifact. `reused` is True where an earlier run built it; `seconds` is how long building it took."""
 
     stage: str
     key: str
@@ -44,64 +41,49 @@ class Artifact:
     seconds: float
 
 
-def make(
-    artifacts: Path, stage: str, depends_on: Mapping[str, Any], build: Callable[[Path], None], *, together: bool
-) -> Artifact:
-    """The artifact of a stage, built by `build(folder)` unless it is there: of several ranks by all `together`, else by the first
-    while the others wait.
+def artifact_key(depends_on: Mapping[str, Any]) -> str:
+    """Sixteen hex digits of the hash of everything that an artifact depends on, JSON values."""
+    return hashlib.sha256(_as_text(depends_on).encode()).hexdigest()[:16]
 
-    Two runs that want the same artifact at the same time build it once: the second waits. Raises `StageError` where a finished
-    folder's files are not what was written.
+
+def get_or_build(
+    artifacts: Path, stage: str, depends_on: Mapping[str, Any], build: Callable[[Path], None], *, on_all_ranks: bool
+) -> Artifact:
+    """The artifact of a stage. Unless it is finished, `build(folder)` builds it: on all ranks, or on the main rank while the
+    others wait. A collective.
+
+    Two runs that need the same artifact at the same time build it once: the second one waits for a lock. Raises `StageError`
+    where the files of a finished artifact differ from those that were written.
     """
-    text, key = _text_and_key(depends_on)
+    key = artifact_key(depends_on)
     collectives.check_same(f"what {stage} depends on", key)
     folder = artifacts / stage / key
-    if not collectives.is_first():
-        if collectives.from_first(False):
+    if not collectives.is_main():
+        if collectives.broadcast(False):
             build(folder)
-        return collectives.from_first(cast(Artifact, None))
+        return collectives.broadcast(cast(Artifact, None))
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(artifacts / stage / f"{key}.lock")
     if lock_is_taken(lock):
-        log.info("%s %s is being made by another run; waiting for it", stage, key)
+        log.info("%s %s is being built by another run; waiting for it", stage, key)
     with lock:
-        ready = (folder / DONE).is_file()
-        collectives.from_first(together and not ready)
-        return collectives.from_first(reuse(folder) if ready else _build(folder, text, build, together=together))
+        finished = is_finished(folder)
+        collectives.broadcast(on_all_ranks and not finished)
+        return collectives.broadcast(
+            read_artifact(folder) if finished else _build(folder, _as_text(depends_on), build, on_all_ranks=on_all_ranks)
+        )
 
 
-def look(artifacts: Path, stage: str, depends_on: Mapping[str, Any]) -> Artifact:
-    """The artifact as it is now, `reused` where it is finished; nothing is made or written, its files are not checked."""
-    _, key = _text_and_key(depends_on)
-    folder = artifacts / stage / key
-    return Artifact(stage=stage, key=key, folder=folder, reused=(folder / DONE).is_file(), seconds=0.0)
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a finished artifact; its files are not checked."""
+    return (folder / DONE).is_file()
 
 
-def _text_and_key(depends_on: Mapping[str, Any]) -> tuple[str, str]:
-    text = json.dumps(depends_on, sort_keys=True, indent=2)
-    return text, hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def reuse(folder: Path) -> Artifact:
-    """A finished artifact. Raises `StageError` where its files are not what was written."""
+def read_artifact(folder: Path) -> Artifact:
+    """A finished artifact. Raises `StageError` where its files differ from those that were written."""
     seconds = _check(folder, json.loads((folder / DONE).read_text()))
     log.info("%s: reusing %s", folder.parent.name, folder)
     return Artifact(stage=folder.parent.name, key=folder.name, folder=folder, reused=True, seconds=seconds)
-
-
-def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, together: bool) -> Artifact:
-    stage = folder.parent.name
-    log.info("%s: making %s", stage, folder)
-    write_atomically(folder / "depends_on.json", depends_on + "\n")
-    started = time.perf_counter()
-    with nullcontext() if together else collectives.alone():
-        build(folder)
-    seconds = time.perf_counter() - started
-    files = {str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
-    write_atomically(folder / DONE, json.dumps(facts, indent=2) + "\n")
-    log.info("%s: done in %.0f s", stage, seconds)
-    return Artifact(stage=stage, key=folder.name, folder=folder, reused=False, seconds=seconds)
 
 
 def lock_is_taken(lock: FileLock) -> bool:
@@ -113,25 +95,28 @@ def lock_is_taken(lock: FileLock) -> bool:
         return True
 
 
+def _as_text(depends_on: Mapping[str, Any]) -> str:
+    return json.dumps(depends_on, sort_keys=True, indent=2)
+
+
+def _build(folder: Path, depends_on: str, build: Callable[[Path], None], *, on_all_ranks: bool) -> Artifact:
+    stage = folder.parent.name
+    log.info("%s: building %s", stage, folder)
+    write_atomically(folder / "depends_on.json", depends_on + "\n")
+    started = time.perf_counter()
+    with nullcontext() if on_all_ranks else collectives.single_process():
+        build(folder)
+    seconds = time.perf_counter() - started
+    files = {str(path.relative_to(folder)): sha256_of_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    facts = {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 2), "files": files}
+    write_atomically(folder / DONE, json.dumps(facts, indent=2) + "\n")
+    log.info("%s: done in %.0f s", stage, seconds)
+    return Artifact(stage=stage, key=folder.name, folder=folder, reused=False, seconds=seconds)
+
+
 def _check(folder: Path, done: Mapping[str, Any]) -> float:
     for name, expected in done["files"].items():
         path = folder / name
         if not path.is_file() or sha256_of_file(path) != expected:
-            raise StageError(f"{path} was changed or deleted after the stage had written it; delete {folder}, it is made again")
+            raise StageError(f"{path} was changed or deleted after its stage had written it; delete {folder}, it is built again")
     return float(done["seconds"])
-
-
-@lru_cache
-def code_hash(*places: str) -> str:
-    """Twelve hex digits that change with the code of these folders and files of the package. It is taken over the syntax tree
-    without docstrings, so comments, docstrings and layout may be edited freely."""
-    digest = hashlib.sha256()
-    for place in places:
-        root = PACKAGE / place
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-                    node.body = node.body[1:]
-            digest.update(f"{path.relative_to(PACKAGE)}\n{ast.dump(tree)}\n".encode())
-    return digest.hexdigest()[:12]

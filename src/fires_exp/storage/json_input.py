@@ -1,4 +1,4 @@
-"""JSON that was written elsewhere, by hand, by a service or by another program: read so that nothing in it surprises later."""
+"""Parsing JSON from outside: written by hand, by a service or by another program."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import json
 import re
 from typing import Any
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-_MAY_HOLD_ONE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
 
 
 def parse_json(text: str) -> Any:
-    """The value. Raises `ValueError`, in one line, for what is no JSON, for what is nested too deep or a number too long to read,
-    and for half a character (`"\\ud83d"` without its other half), which could never be written down again."""
+    r"""The parsed value.
+
+    Raises `ValueError` with a one-line message for text that is not JSON, for values nested too deeply, for integers with too
+    many digits, and for an unpaired surrogate (`"\ud83d"` without its second half), which could not be encoded as UTF-8 later.
+    """
     try:
         value = json.loads(text)
-        if _MAY_HOLD_ONE.search(text) and _HALF_CHARACTER.search(json.dumps(value, ensure_ascii=False)):
-            raise ValueError("half a character, a \\ud… without its other half")
+        if _ESCAPED_SURROGATE.search(text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+            raise ValueError("an unpaired surrogate: \\ud… without its second half")
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
     return value
 
 
-def whole_characters(text: str) -> str:
-    """The text with a replacement sign for each half of a character, as a service leaves one that cuts an emoji in two."""
-    return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", text)
+def replace_surrogates(text: str) -> str:
+    """The text with U+FFFD for each unpaired surrogate, as a service leaves one when it cuts an emoji in two."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,13 +1,12 @@
-"""The teacher without a model: thoughts from the corpus's own labels, notes and text, by rules.
+"""The teacher without a model: rules that write thoughts from the corpus's labels, notes and text.
 
-It is the offline stand-in for a teacher that sees and reasons, and every thought names it (`teacher: annotations`). It is
-flexible in its own way: an aspect that neither a note nor a label supports is left out.
+It is the offline substitute for a multimodal teacher, and every thought names it (`teacher: annotations`). Its
+flexible thoughts leave out an aspect that neither a note nor a label supports.
 
-- Visual Scene: the corpus's note; no rule looks at frames
-- Emotion: the note, else the labels of the last seeker turn; neutral alone does not help and is left out
-- Situation: the note, else the most telling sentence of the last three seeker turns, quoted; "Unknown" where the seeker has
-  said almost nothing
-- Response Strategy: the note, else one sentence for the strategy labels of the reference turn; always there
+- Visual Scene: the corpus's note; frames are not used
+- Emotion: the note, else the labels of the last seeker turn; left out if neutral is the only one
+- Situation: the note, else the longest sentence of the last three seeker turns, quoted; "Unknown" where it is too short
+- Response Strategy: the note, else one sentence for the strategy labels of the reference turn; never left out
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.thought import Thought
 
-TEACHER = "annotations"
-WORDS_TO_KNOW_A_SITUATION = 6
-WORDS_QUOTED = 24
-TURNS_QUOTED_FROM = 3
+TEACHER = "rules"
+MIN_SITUATION_WORDS = 6
+MAX_QUOTED_WORDS = 24
+SITUATION_TURNS = 3
 
 GOALS = {
     "open question": "ask an open question so that the seeker can say more",
@@ -39,23 +38,23 @@ GOALS = {
 }
 
 
-def annotate(example: SupportExample, plan: ThinkingPlan) -> Thought:
-    """The thought that the rules above write for an instance.
+def thought_by_rules(example: SupportExample, plan: ThinkingPlan) -> Thought:
+    """The thought that the rules write for an instance.
 
-    A fixed plan names each of its aspects: what nothing supports reads "Unknown", an emotion without a label "neutral".
-    A free plan tells the same in prose that names no aspect.
+    A fixed plan names each of its aspects: one without support is "Unknown", an emotion without a label "neutral". A free plan
+    gives the same content as prose without aspect names.
     """
     if plan.kind == "free":
         return Thought(prose=_prose(_aspects_of(example)))
     aspects = _aspects_of(example)
     if plan.kind == "fixed":
-        nothing = {Aspect.EMOTION: "neutral"}
-        return Thought(aspects={aspect: aspects.get(aspect) or nothing.get(aspect, "Unknown") for aspect in plan.aspects})
+        unsupported = {Aspect.EMOTION: "neutral"}
+        return Thought(aspects={aspect: aspects.get(aspect) or unsupported.get(aspect, "Unknown") for aspect in plan.aspects})
     return Thought(aspects={aspect: aspects[aspect] for aspect in plan.aspects if aspect in aspects})
 
 
 def rules_hash() -> str:
-    """Twelve hex digits that change with the rules of this file."""
+    """Twelve hex digits that depend on the source of this module."""
     return hashlib.sha256(inspect.getsource(sys.modules[__name__]).encode()).hexdigest()[:12]
 
 
@@ -76,13 +75,13 @@ def _emotion(example: SupportExample) -> str:
 
 
 def _situation(example: SupportExample) -> str:
-    turns = [turn.text for turn in example.history if turn.speaker == "seeker"][-TURNS_QUOTED_FROM:]
+    turns = [turn.text for turn in example.history if turn.speaker == "seeker"][-SITUATION_TURNS:]
     sentences = [sentence for text in turns for sentence in re.split(r"(?<=[.!?])\s+", text)]
     longest = max(sentences, key=lambda sentence: len(sentence.split()), default="")
     words = longest.split()
-    if len(words) < WORDS_TO_KNOW_A_SITUATION:
+    if len(words) < MIN_SITUATION_WORDS:
         return "Unknown"
-    quoted = " ".join(words[:WORDS_QUOTED]) + ("…" if len(words) > WORDS_QUOTED else "")
+    quoted = " ".join(words[:MAX_QUOTED_WORDS]) + ("…" if len(words) > MAX_QUOTED_WORDS else "")
     return f'The seeker says: "{quoted}"'
 
 
@@ -95,9 +94,9 @@ def _prose(aspects: dict[Aspect, str]) -> str:
     def sentence(text: str) -> str:
         return text if text.endswith((".", "!", "?", '"')) else text + "."
 
-    told = dict(aspects)
-    if told.get(Aspect.SITUATION, "").lower().strip(".") == "unknown":
-        told[Aspect.SITUATION] = "I do not know yet what has happened"
-    if Aspect.EMOTION in told:
-        told[Aspect.EMOTION] = f"The seeker seems to feel {told[Aspect.EMOTION]}"
-    return " ".join(sentence(told[aspect]) for aspect in Aspect if aspect in told)
+    texts = dict(aspects)
+    if texts.get(Aspect.SITUATION, "").lower().strip(".") == "unknown":
+        texts[Aspect.SITUATION] = "I do not know yet what has happened"
+    if Aspect.EMOTION in texts:
+        texts[Aspect.EMOTION] = f"The seeker seems to feel {texts[Aspect.EMOTION]}"
+    return " ".join(sentence(texts[aspect]) for aspect in Aspect if aspect in texts)

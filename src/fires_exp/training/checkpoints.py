@@ -1,9 +1,9 @@
-"""The checkpoints of a stage: the adapter, the optimizer, the place in the data, and nothing that can be had elsewhere.
+"""Checkpoints of a stage: trainable parameters, optimizer state and position in the data.
 
-    checkpoints/step-000012.ckpt          under this name only when it is whole
-    checkpoints/step-000012.ckpt.sha256   as sha256sum writes it; written before
+    checkpoints/step-000012.ckpt          gets this name when it is complete
+    checkpoints/step-000012.ckpt.sha256   in the format of sha256sum; written first
 
-Random numbers need no place in them: each is drawn from the seed, the step and the rank.
+No state of random generators is saved, because every random stream is derived from the seed, the step and the rank.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ _SUFFIX = ".ckpt"
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """A stage's newest checkpoint that is as it was written; a damaged one is said and passed over."""
+    """The newest checkpoint whose hash matches, or None. Damaged ones are skipped with a warning."""
     for path in reversed(_checkpoints(folder)):
-        expected = _hashes_of(path)
+        expected = _hash_file(path)
         if expected.is_file() and expected.read_text() == _hash_lines(path, path.name):
             return path
-        log.warning("%s is damaged, it is not what was written; going on from the one before", path)
+        log.warning("%s is damaged: its contents do not match its hash; using the checkpoint before it", path)
     return None
 
 
 def checkpointed_steps(folder: Path) -> int:
-    """How many steps the newest good checkpoint has behind it; 0 where there is none."""
+    """Steps done in the newest undamaged checkpoint; 0 without a checkpoint."""
     return checkpoint_steps(newest_checkpoint(folder))
 
 
 def checkpoint_steps(checkpoint: Path | None) -> int:
-    """How many steps a checkpoint has behind it, by its name; 0 of none."""
+    """Steps done in a checkpoint, read from its name; 0 for None."""
     return 0 if checkpoint is None else int(checkpoint.name.removeprefix("step-").removesuffix(_SUFFIX))
 
 
 def clear_checkpoints(folder: Path) -> None:
-    """Take them all out: the stage is finished."""
+    """Delete all checkpoints of a finished stage."""
     shutil.rmtree(folder / _FOLDER, ignore_errors=True)
 
 
 class CheckpointAndStop(Callback):
-    """Saves a checkpoint every so many steps, and one more when the run is to stop; then stops it.
+    """Saves a checkpoint every `every_steps` steps and before the run is preempted, then raises `StoppedError`.
 
-    A step that shows a sign of collapse is not saved, the next one that shows none is: what is kept is always good.
+    A step with a sign of collapse is not saved; the next one without a sign is. So no kept checkpoint is collapsed.
     """
 
     def __init__(self, folder: Path, *, stage: str, every_steps: int, keep: int, total_steps: int) -> None:
@@ -73,7 +73,7 @@ class CheckpointAndStop(Callback):
         self.longest_step_seconds = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        preemption.hear_sigterm()  # Lightning's own handler broadcasts, in the midst of whatever the ranks are saying
+        preemption.handle_sigterm()  # Lightning's own handler broadcasts, possibly while another collective is in flight
         self.step_began = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
@@ -81,9 +81,10 @@ class CheckpointAndStop(Callback):
         self.longest_step_seconds = max(self.longest_step_seconds, time.monotonic() - self.step_began)
         self.step_began = time.monotonic()
         done = pl_module.steps_done
-        reason = preemption.reason(self.longest_step_seconds) if done < self.total_steps and not pl_module.stopped_early else None
+        is_last = done >= self.total_steps or pl_module.stopped_early
+        reason = None if is_last else preemption.stop_reason(self.longest_step_seconds)
         self.due |= done % self.every_steps == 0 or reason is not None
-        if self.due and not pl_module.shows_a_sign:
+        if self.due and not pl_module.has_collapse_sign:
             self.due = False
             self._save(trainer, done)
         if reason is not None:
@@ -92,34 +93,34 @@ class CheckpointAndStop(Callback):
     def _save(self, trainer: pl.Trainer, done: int) -> None:
         path = self.folder / _FOLDER / f"step-{done:06d}{_SUFFIX}"
         temporary = path.with_name(f".{path.name}")
-        if collectives.is_first():
+        if collectives.is_main():
             path.parent.mkdir(exist_ok=True)
             _remove(temporary)
-        collectives.meet()
+        collectives.barrier()
         try:
-            trainer.save_checkpoint(temporary)  # all ranks meet there
-            if collectives.is_first():
+            trainer.save_checkpoint(temporary)  # a collective
+            if collectives.is_main():
                 _sync(temporary)
-                write_atomically(_hashes_of(path), _hash_lines(temporary, path.name))
+                write_atomically(_hash_file(path), _hash_lines(temporary, path.name))
                 _remove(path)
                 temporary.replace(path)
                 _prune(self.folder, self.keep)
         finally:
-            if collectives.is_first():
-                _remove(temporary)  # half of it, where the disk is full
+            if collectives.is_main():
+                _remove(temporary)  # incomplete if the disk is full
 
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / _FOLDER).glob(f"step-*{_SUFFIX}"), key=checkpoint_steps)
 
 
-def _hashes_of(path: Path) -> Path:
+def _hash_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
 def _files(path: Path) -> list[Path]:
-    """A checkpoint is a file, or a folder where each rank writes a part."""
-    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    """The files of a checkpoint, which is one file, or a folder to which each rank writes its own."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _hash_lines(path: Path, name: str) -> str:
@@ -132,16 +133,16 @@ def _hash_lines(path: Path, name: str) -> str:
 
 
 def _sync(path: Path) -> None:
-    """What a power cut after the renaming must not take away."""
+    """Flush the checkpoint to disk, so that a power failure after the renaming does not lose it."""
     for file in _files(path):
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
 
 
 def _prune(folder: Path, keep: int) -> None:
-    kept = {path.name for path in _checkpoints(folder)[-keep:]}
+    kept_names = {path.name for path in _checkpoints(folder)[-keep:]}
     for path in (folder / _FOLDER).iterdir():
-        if path.name.removesuffix(".sha256") not in kept:
+        if path.name.removesuffix(".sha256") not in kept_names:
             _remove(path)
 
 

@@ -1,4 +1,4 @@
-"""Labeled pairs as tensors: what every mechanism and loss learns from, read once."""
+"""Labeled pairs as tensors. The pairs are encoded once and shared by all mechanisms and losses."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fires_exp.data.chunking import chunks
 from fires_exp.data.readers.epitome import SupportPair
 from fires_exp.scores.epitome.texts import Tokens, pad
-from fires_exp.training.stepped_module import chunks
 
 IGNORED = -100
 ENCODING_BATCH_SIZE = 64
-# batches are cut from pools of so many batches that were sorted by length, so that little is padded
+# batches are cut from length-sorted pools of this many batches, so that they need little padding
 POOL_BATCHES = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabeledPair:
-    """A pair as one mechanism learns it: the post's states [S, H], the response's ids [T] or frozen states [T, H], its level, and
-    a rationale bit for each token [T], `IGNORED` at special tokens."""
+    """A pair with the labels of one mechanism.
+
+    seeker      encoder states of the seeker post, [S, D]
+    response    ids [T], or states [T, D] of the frozen layers
+    level       0, 1 or 2
+    rationale   [T] int64, 1 at rationale tokens, 0 at others, `IGNORED` at special tokens
+    """
 
     seeker: Tensor
     response: Tensor
@@ -32,7 +37,7 @@ class LabeledPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPairs:
-    """The pairs of a split as tensors that every mechanism and loss shares: posts [S, H], responses [T] or [T, H], and tokens."""
+    """The pairs of a split as tensors without labels: seeker posts [S, D], responses [T] or [T, D], and response tokens."""
 
     pairs: tuple[SupportPair, ...]
     seekers: list[Tensor]
@@ -40,7 +45,7 @@ class EncodedPairs:
     tokens: list[Tokens]
 
     def labeled(self, mechanism: int) -> list[LabeledPair]:
-        """The pairs with one mechanism's labels."""
+        """The pairs with the labels of the mechanism at this index of `MECHANISMS`."""
         return [
             LabeledPair(
                 seeker=seeker,
@@ -53,8 +58,8 @@ class EncodedPairs:
 
 
 def rationale_bits(tokens: Tokens, spans: Sequence[tuple[int, int]]) -> Tensor:
-    """[T] 1 at tokens that touch a span, 0 at others, `IGNORED` at special tokens. Without a span every real token is 1, as in
-    the code that the paper cites."""
+    """[T] int64: 1 at tokens that overlap a span, 0 at others, `IGNORED` at special tokens. Without spans all other tokens are 1,
+    as in the code of Sharma et al."""
     return torch.tensor(
         [
             IGNORED if start == end else int(not spans or any(start < last and end > first for first, last in spans))
@@ -64,21 +69,21 @@ def rationale_bits(tokens: Tokens, spans: Sequence[tuple[int, int]]) -> Tensor:
 
 
 @torch.no_grad()
-def read_states(
-    read: Callable[[Tensor, Tensor], Tensor], tokens: Sequence[Tokens], pad_id: int, device: torch.device
+def encode_texts(
+    encode: Callable[[Tensor, Tensor], Tensor], tokens: Sequence[Tokens], pad_id: int, device: torch.device
 ) -> list[Tensor]:
-    """What `read` makes of each text's ids and mask, [T, H] or [T], without padding, on the CPU."""
-    found: dict[int, Tensor] = {}
-    order = sorted(range(len(tokens)), key=lambda place: len(tokens[place].ids))
-    for places in chunks(order, ENCODING_BATCH_SIZE):
-        ids, mask = pad([tokens[place].ids for place in places], pad_id)
-        for place, row in zip(places, read(ids.to(device), mask.to(device)).cpu(), strict=True):
-            found[place] = row[: len(tokens[place].ids)].clone()
-    return [found[place] for place in range(len(tokens))]
+    """`encode(ids, mask)` of each text, [T, D] or [T] without padding, on the CPU."""
+    encoded: dict[int, Tensor] = {}
+    by_length = sorted(range(len(tokens)), key=lambda index: len(tokens[index].ids))
+    for indices in chunks(by_length, ENCODING_BATCH_SIZE):
+        ids, mask = pad([tokens[index].ids for index in indices], pad_id)
+        for index, row in zip(indices, encode(ids.to(device), mask.to(device)).cpu(), strict=True):
+            encoded[index] = row[: len(tokens[index].ids)].clone()
+    return [encoded[index] for index in range(len(tokens))]
 
 
 def length_batches(lengths: Sequence[int], *, batch_size: int, epochs: int, seed: int) -> list[list[int]]:
-    """Places of the pairs of each step: every epoch a new seeded order, in batches of similar length."""
+    """Indices of the pairs of each step. Every epoch has a new seeded order and batches of similar length."""
     steps: list[list[int]] = []
     for epoch in range(epochs):
         order = list(range(len(lengths)))
@@ -87,7 +92,7 @@ def length_batches(lengths: Sequence[int], *, batch_size: int, epochs: int, seed
         batches = [
             list(batch)
             for pool in chunks(order, POOL_BATCHES * batch_size)
-            for batch in chunks(sorted(pool, key=lambda place: lengths[place]), batch_size)
+            for batch in chunks(sorted(pool, key=lambda index: lengths[index]), batch_size)
         ]
         rng.shuffle(batches)
         steps.extend(batches)

@@ -1,8 +1,8 @@
-"""Stopping before the end, so that the same command goes on: SIGTERM, which a cluster sends before it takes a node away, and
-`trainer.time_limit`.
+"""Preemption: a run stops early and the same command resumes it. It is triggered by SIGTERM, which a cluster sends before it
+reclaims a node, and by `trainer.time_limit`.
 
-Where work is done in steps, they are `deferred`: the step under way is finished and kept. Elsewhere they stop a run at once; a
-stage goes on from what it has written.
+Work in steps is done under `deferred`: the current step is finished and kept before the run stops. Elsewhere a run stops
+immediately, and its stage resumes from what it has written.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from fires_exp.errors import StoppedError
 
 _LIMIT = "trainer.time_limit"
 
-_asked: str | None = None
+_requested_by: str | None = None
 _deferred = False
 _interrupted = False
 _ends_at = float("inf")
 
 
-def listen(time_limit: str | None) -> None:
-    """From now on this process stops when it is told to, or when so much time ("[days-]hours:minutes:seconds") has passed."""
-    global _asked, _ends_at, _interrupted
-    _asked, _ends_at, _interrupted = None, float("inf"), False
-    hear_sigterm()
+def install_handlers(time_limit: str | None) -> None:
+    """Handle SIGTERM and SIGINT from now on, and stop after `time_limit` ("[days-]hours:minutes:seconds"), if it is given."""
+    global _requested_by, _ends_at, _interrupted
+    _requested_by, _ends_at, _interrupted = None, float("inf"), False
+    handle_sigterm()
     signal.signal(signal.SIGINT, _interrupt)
     if time_limit is not None:
         _ends_at = time.monotonic() + seconds_of(time_limit)
-        signal.signal(signal.SIGALRM, _stop)
+        signal.signal(signal.SIGALRM, _request_stop)
         signal.setitimer(signal.ITIMER_REAL, seconds_of(time_limit))
 
 
-def over() -> None:
-    """The run has ended: what comes now must not change its status."""
+def ignore_signals() -> None:
+    """Ignore SIGTERM and the time limit from now on: the run has ended, and its status must not change."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def hear_sigterm() -> None:
-    """Take SIGTERM (back) from whoever handles it."""
-    signal.signal(signal.SIGTERM, _stop)
+def handle_sigterm() -> None:
+    """Install the handler of SIGTERM, in place of any other library's."""
+    signal.signal(signal.SIGTERM, _request_stop)
 
 
 def seconds_of(duration: str) -> int:
-    """
+    """Seconds of "[days-]hours:minutes:seconds".
+
     >>> seconds_of("00:55:00"), seconds_of("1-02:00:30")
     (3300, 93630)
     """
@@ -59,7 +60,7 @@ def seconds_of(duration: str) -> int:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a stop waits for the next `reason`."""
+    """Inside, a stop request takes effect at the next `stop_reason`."""
     global _deferred
     _deferred = True
     try:
@@ -68,26 +69,28 @@ def deferred() -> Iterator[None]:
         _deferred = False
 
 
-def reason(longest_step_seconds: float) -> str | None:
-    """Why to stop here, None to go on; all ranks ask together and get the same. There is time for one more step if there is for
-    one that takes as long as the longest so far. Raises an interrupt again that was lost on its way: Python drops what is raised
-    while it collects garbage."""
-    late = time.monotonic() + longest_step_seconds > _ends_at
-    found = collectives.gather((_interrupted, _asked or (_LIMIT if late else None)))
-    if any(interrupted for interrupted, _ in found):
+def stop_reason(longest_step_seconds: float) -> str | None:
+    """Why to stop after this step, or None to continue. A collective: all ranks get the same answer.
+
+    The time limit is reached if a step as long as the longest so far would exceed it. Raises `KeyboardInterrupt` if an interrupt
+    was lost: Python drops exceptions that are raised during garbage collection.
+    """
+    is_late = time.monotonic() + longest_step_seconds > _ends_at
+    states = collectives.all_gather((_interrupted, _requested_by or (_LIMIT if is_late else None)))
+    if any(interrupted for interrupted, _ in states):
         raise KeyboardInterrupt
-    return next((one for _, one in found if one is not None), None)
+    return next((reason for _, reason in states if reason is not None), None)
 
 
-def _stop(number: int, _: FrameType | None) -> None:
-    global _asked
-    first = _asked is None
-    _asked = _asked or (_LIMIT if number == signal.SIGALRM else signal.Signals(number).name)
-    if first and not _deferred:
-        raise StoppedError(f"stopped by {_asked}")
+def _request_stop(signal_number: int, _: FrameType | None) -> None:
+    global _requested_by
+    is_first_request = _requested_by is None
+    _requested_by = _requested_by or (_LIMIT if signal_number == signal.SIGALRM else signal.Signals(signal_number).name)
+    if is_first_request and not _deferred:
+        raise StoppedError(f"stopped by {_requested_by}")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
     global _interrupted
     _interrupted = True
     raise KeyboardInterrupt

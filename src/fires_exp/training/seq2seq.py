@@ -1,4 +1,4 @@
-"""Fine-tuning of a sequence-to-sequence model, all its weights."""
+"""Full fine-tuning of a sequence-to-sequence model."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fires_exp.config.schema import SftConfig
-from fires_exp.policy.seq2seq import Seq2Seq, Source
-from fires_exp.training.nll_module import LikelihoodModule
-from fires_exp.training.step_loader import WholePass
+from fires_exp.config.training import SftConfig
+from fires_exp.policy.seq2seq import Seq2Seq, EncoderInput
+from fires_exp.training.nll_module import NllModule
+from fires_exp.training.step_loader import FullPassLoader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPair:
-    """What is read and the ids [T] to learn, of the instance `example_id`."""
+    """The source and the target ids [C] of the example `example_id`."""
 
     example_id: str
-    source: Source
+    source: EncoderInput
     target_ids: Tensor
 
 
-class Seq2SeqModule(LikelihoodModule[TextPair]):
+class Seq2SeqModule(NllModule[TextPair]):
     """Maximizes log p(target | source)."""
 
-    cut_metric = "sft/cut_histories"
+    truncation_metric = "sft/cut_histories"
 
     def __init__(
-        self, seq2seq: Seq2Seq, config: SftConfig, *, total_updates: int, seed: int, validation: WholePass[TextPair] | None
+        self, seq2seq: Seq2Seq, config: SftConfig, *, total_updates: int, seed: int, validation: FullPassLoader[TextPair] | None
     ) -> None:
         super().__init__(config.optimizer, total_updates=total_updates, seed=seed)
         self.seq2seq = seq2seq
@@ -37,14 +37,14 @@ class Seq2SeqModule(LikelihoodModule[TextPair]):
         self.validation = validation
         self.train()
 
-    def name_of(self, item: TextPair) -> str:
+    def example_id(self, item: TextPair) -> str:
         return item.example_id
 
-    def tokens_of(self, item: TextPair) -> int:
+    def target_tokens(self, item: TextPair) -> int:
         return len(item.target_ids)
 
-    def cut_of(self, item: TextPair) -> int:
-        return int(item.source.cut)
+    def truncation(self, item: TextPair) -> int:
+        return int(item.source.truncated)
 
     def logprob_sum(self, items: Sequence[TextPair]) -> Tensor:
         return self.seq2seq.logprob_sum([pair.source for pair in items], [pair.target_ids for pair in items])

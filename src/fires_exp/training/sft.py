@@ -1,4 +1,4 @@
-"""The cold start: next-token loss on synthesized thoughts and reference responses."""
+"""SFT, the cold start of GRPO: next-token loss on synthesized thoughts and reference responses."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fires_exp.config.schema import SftConfig
+from fires_exp.config.training import SftConfig
 from fires_exp.policy.logprobs import completion_logprobs
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import collate
 from fires_exp.prompts.processor import EncodedPrompt
-from fires_exp.training.nll_module import LikelihoodModule
-from fires_exp.training.step_loader import WholePass
+from fires_exp.training.nll_module import NllModule
+from fires_exp.training.step_loader import FullPassLoader
 from fires_exp.training.stepped_module import AdapterModule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftItem:
-    """A prompt and the completion [T] to learn, closed by the end-of-turn token."""
+    """A prompt and its target completion, [C] ids with the closing end-of-turn token."""
 
     prompt: EncodedPrompt
     completion_ids: Tensor
 
 
-class SftModule(LikelihoodModule[SftItem], AdapterModule):
-    """Maximizes log pi(completion | prompt); only completion tokens count."""
+class SftModule(NllModule[SftItem], AdapterModule):
+    """Maximizes log pi(completion | prompt). Prompt tokens are not targets."""
 
-    cut_metric = "sft/dropped_turns"
+    truncation_metric = "sft/dropped_turns"
 
     def __init__(
-        self, policy: Policy, config: SftConfig, *, total_updates: int, seed: int, validation: WholePass[SftItem] | None
+        self, policy: Policy, config: SftConfig, *, total_updates: int, seed: int, validation: FullPassLoader[SftItem] | None
     ) -> None:
         AdapterModule.__init__(self, policy, config.lora, config.optimizer, total_updates=total_updates, seed=seed)
         self.config = config
         self.validation = validation
 
-    def name_of(self, item: SftItem) -> str:
+    def example_id(self, item: SftItem) -> str:
         return item.prompt.example.id
 
-    def tokens_of(self, item: SftItem) -> int:
+    def target_tokens(self, item: SftItem) -> int:
         return len(item.completion_ids)
 
-    def cut_of(self, item: SftItem) -> int:
+    def truncation(self, item: SftItem) -> int:
         return item.prompt.dropped_turns
 
-    def in_order(self, batch: Sequence[SftItem]) -> Sequence[SftItem]:
-        """Similar lengths share a micro-batch, so that little is padded."""
+    def micro_batch_order(self, batch: Sequence[SftItem]) -> Sequence[SftItem]:
+        """By length, so that a micro-batch needs little padding."""
         return sorted(batch, key=lambda item: len(item.prompt.prompt_ids) + len(item.completion_ids))
 
     def logprob_sum(self, items: Sequence[SftItem]) -> Tensor:

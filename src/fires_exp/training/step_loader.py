@@ -1,4 +1,4 @@
-"""The order of training: which instances make up each optimizer step, from the first to the last."""
+"""Which examples each step trains on, and a resumable loader of the steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None, seed: int) -> list[list[int]]:
-    """Indices of each step's instances: every epoch a new seeded permutation, its last batch possibly smaller."""
+    """The indices of each step's examples. Every epoch is a new seeded permutation; its last batch may be smaller."""
     steps: list[list[int]] = []
     for epoch in range(epochs):
         order = list(range(count))
@@ -25,60 +25,60 @@ def step_plan(count: int, *, batch_size: int, epochs: int, max_steps: int | None
     return steps
 
 
-class WholePass(Generic[Item]):
-    """Yields every item from the first to the last each time it is iterated, of several ranks' each its share: for validation."""
+class FullPassLoader(Generic[Item]):
+    """Yields this rank's shard of all items, in order, each time it is iterated: for validation."""
 
     def __init__(self, count: int, load: Callable[[int], Item]) -> None:
         self.count = count
         self.load = load
 
     def __iter__(self) -> Iterator[Item]:
-        return map(self.load, collectives.share(range(self.count)))
+        return map(self.load, collectives.shard(range(self.count)))
 
 
 class StepLoader(Generic[Item]):
-    """Yields one list of items a step; knows where it is, so that a killed run goes on in the middle of the data.
+    """Yields one list of items per step, and resumes in the middle of the data.
 
-    Of several ranks each gets its share of the step's items, which is empty where there are fewer items than ranks.
+    Each rank gets its shard of a step's items, which is empty if there are fewer items than ranks.
 
-    While a step is under way the items of the next `ahead` steps are loaded in a thread, one after the other; with 0 they are
-    loaded when they are due. What `load` raises is raised when its step is due.
+    While a step runs, a thread loads the items of the next `prefetch` steps, in order; with 0 they are loaded when they are
+    needed. An exception of `load` is raised when its step is reached.
 
-    All epochs are one pass of this loader: Lightning then shows the whole stage as one bar. Lightning saves `state_dict` with
-    each checkpoint and gives it back before it iterates again.
+    All epochs are one pass of this loader, so that Lightning shows the stage as one progress bar. Lightning saves `state_dict` in
+    each checkpoint and restores it before iterating again.
     """
 
-    def __init__(self, plan: Sequence[Sequence[int]], load: Callable[[int], Item], *, ahead: int) -> None:
+    def __init__(self, plan: Sequence[Sequence[int]], load: Callable[[int], Item], *, prefetch: int) -> None:
         self.plan = plan
         self.load = load
-        self.ahead = ahead
+        self.prefetch = prefetch
         self.steps_done = 0
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[Item]]:
-        shares = map(collectives.share, self.plan[self.steps_done :])
-        for items in self._loaded_ahead(shares) if self.ahead else map(self._loaded, shares):
+        shards = map(collectives.shard, self.plan[self.steps_done :])
+        for items in self._prefetched(shards) if self.prefetch else map(self._load_shard, shards):
             self.steps_done += 1
             yield items
         self.steps_done = 0
 
-    def _loaded_ahead(self, shares: Iterator[Sequence[int]]) -> Iterator[list[Item]]:
-        waiting: deque[Future[list[Item]]] = deque()
+    def _prefetched(self, shards: Iterator[Sequence[int]]) -> Iterator[list[Item]]:
+        futures: deque[Future[list[Item]]] = deque()
         pool = ThreadPoolExecutor(1, thread_name_prefix="load")
         try:
-            for share in shares:
-                waiting.append(pool.submit(self._loaded, share))
-                if len(waiting) > self.ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            for shard in shards:
+                futures.append(pool.submit(self._load_shard, shard))
+                if len(futures) > self.prefetch:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _loaded(self, share: Sequence[int]) -> list[Item]:
-        return [self.load(index) for index in share]
+    def _load_shard(self, indices: Sequence[int]) -> list[Item]:
+        return [self.load(index) for index in indices]
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps_done": self.steps_done}

@@ -1,33 +1,28 @@
-"""What the modules share: an optimizer step, checkpoints of what is trained and nothing else, checks that it learns."""
+"""Base classes of all trained modules: the optimizer step, checkpoints of trainable parameters, checks for finite numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from fires_exp.config.schema import LoraConfig, OptimizerConfig
+from fires_exp.config.model import LoraConfig
+from fires_exp.config.training import OptimizerConfig
 from fires_exp.distributed import collectives
 from fires_exp.errors import TrainingError
 from fires_exp.policy.adapters import check_trainable
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.sampling import stream_seed
 
-Item = TypeVar("Item")
-
-
-def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """Consecutive pieces of at most `size`."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
 
 def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, schedule: str) -> float:
-    """Share of the peak rate at optimizer step `step`, 0-based: linear warm-up over ceil(ratio · total), then the schedule."""
+    """The learning rate at optimizer step `step`, from 0, as a share of its peak: linear warm-up over ceil(ratio · total) steps,
+    then the schedule."""
     warmup = math.ceil(warmup_ratio * total_steps)
     if step < warmup:
         return (step + 1) / warmup
@@ -38,10 +33,10 @@ def learning_rate_factor(step: int, *, total_steps: int, warmup_ratio: float, sc
 
 
 class SteppedModule(pl.LightningModule):
-    """Trained by hand-made optimizer steps, so that a killed run goes on with the numbers of an uninterrupted one.
+    """A module with manual optimization, so that a resumed run computes the same numbers as an uninterrupted one.
 
-    One `training_step` is one batch of the plan; the subclass runs its micro-batches and calls `optimizer_step_by_hand`. Of
-    several ranks each runs those of its share, its losses divided by the counts of the whole batch; the step adds gradients up.
+    One `training_step` is one batch of the plan: the subclass runs the micro-batches of this rank's shard, with losses divided by
+    the counts of the whole batch, and calls `manual_optimizer_step`, which sums the gradients over the ranks.
     """
 
     def __init__(self, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
@@ -71,22 +66,24 @@ class SteppedModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches are records; `ModelInputs.to` moves a micro-batch when it is its turn."""
+        """Leave the batch where it is: batches are records, and each micro-batch is moved when it is used."""
         return batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # dropout depends on step and rank alone, so that a run that goes on draws what an uninterrupted one draws
+        # dropout depends on step and rank only, so that a resumed run draws the same numbers as an uninterrupted one
         torch.manual_seed(stream_seed(self.seed, "dropout", self.steps_done, collectives.rank()))
         self.train()
 
-    def optimizer_step_by_hand(self, instances: Iterable[str]) -> float:
-        """Add up over the ranks, clip, step, and return the gradient's norm before clipping. Raises `TrainingError` where it is
-        not finite."""
+    def manual_optimizer_step(self, example_ids: Iterable[str]) -> float:
+        """Sum the gradients over the ranks, clip them and step; the gradient norm before clipping. A collective.
+
+        Raises `TrainingError` that names `example_ids` if the norm is not finite.
+        """
         optimizer = self.optimizers()
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         collectives.sum_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.optimizer_config.max_grad_norm)
-        self.check_finite(norm, "the gradient", instances)
+        self.check_finite(norm, "the gradient", example_ids)
         self.had_gradient |= float(norm) > 0
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
@@ -94,28 +91,28 @@ class SteppedModule(pl.LightningModule):
         return float(norm)
 
     def is_validation_due(self, every_steps: int | None) -> bool:
-        """Whether the step that was just done is one to validate after; of a stage with fewer steps the last one is."""
+        """Whether to validate after the step just done. A stage with fewer than `every_steps` steps validates after its last."""
         return every_steps is not None and self.steps_done % min(every_steps, self.total_updates) == 0
 
     def record(self, metrics: Mapping[str, float]) -> None:
-        """Give the step that was just done to the loggers at once: the checkpoint is written later, so it never knows of a step
-        that they do not. (Lightning's `log_dict` gives it to them after the checkpoint.)"""
+        """Log the step just done immediately, before its checkpoint is written, so that no checkpoint contains a step that was
+        not logged. (Lightning's `log_dict` logs after the checkpoint.)"""
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=self.steps_done - 1)
             logger.save()
 
-    def check_finite(self, value: Tensor, name: str, instances: Iterable[str]) -> None:
-        """Raises `TrainingError` that names the step and its instances."""
+    def check_finite(self, value: Tensor, name: str, example_ids: Iterable[str]) -> None:
+        """Raises `TrainingError` that names the step and its examples if a number is not finite."""
         if not torch.isfinite(value).all():
-            shown = ", ".join(list(instances)[:8])
+            first_ids = ", ".join(list(example_ids)[:8])
             raise TrainingError(
-                f"{name} is not finite at step {self.steps_done + 1} (instances {shown}); the last checkpoint is kept. "
-                "Lower optimizer.learning_rate, or look at these instances"
+                f"{name} is not finite at step {self.steps_done + 1} (instances {first_ids}); the last checkpoint is kept. "
+                "Lower optimizer.learning_rate, or check these instances"
             )
 
     @property
-    def shows_a_sign(self) -> bool:
-        """Whether the step that was done last is none to go back to."""
+    def has_collapse_sign(self) -> bool:
+        """Whether the last step showed a sign of collapse, so that no checkpoint of it should be kept."""
         return False
 
     @property
@@ -134,7 +131,7 @@ class SteppedModule(pl.LightningModule):
 
 
 class AdapterModule(SteppedModule):
-    """A policy whose adapter is trained."""
+    """A module that trains the adapter of a policy."""
 
     def __init__(self, policy: Policy, lora: LoraConfig, optimizer: OptimizerConfig, *, total_updates: int, seed: int) -> None:
         super().__init__(optimizer, total_updates=total_updates, seed=seed)

@@ -1,4 +1,4 @@
-"""How Lightning spreads a stage over the ranks."""
+"""Lightning strategies for distributed training."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fires_exp.training.zero2 import ShardedAdamW
 
 
 class SummedDDP(DDPStrategy):
-    """Lightning's DDP without torch's wrapper around the model: the module itself adds the gradients up, once an optimizer step,
-    whatever number of backward passes a rank has run."""
+    """Lightning's DDP without torch's wrapper around the model. The module itself sums the gradients, once per optimizer step,
+    because ranks may run different numbers of backward passes."""
 
     def configure_ddp(self) -> None:
-        """The model stays as it is."""
+        """Do not wrap the model."""
 
 
 class ShardedDDP(SummedDDP):
-    """The same, the optimizer's state spread over the ranks; checkpoints hold it whole."""
+    """The same with the optimizer state sharded over the ranks. Checkpoints contain the full state."""
 
     sharded: ShardedAdamW | None = None
 
@@ -34,7 +34,7 @@ class ShardedDDP(SummedDDP):
     def optimizer_step(
         self, optimizer: torch.optim.Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
     ) -> Any:
-        """The module has run its backward passes: `closure` does nothing."""
+        """Step without calling `closure`: the module has already run its backward passes."""
         assert self.sharded is not None
         self.sharded.step()
 
@@ -53,9 +53,10 @@ class ShardedDDP(SummedDDP):
         super().teardown()
 
 
-def strategy_for(name: str, *, together: bool) -> Strategy | str:
-    """`auto` is one device. The ranks were started by `launch` or by the cluster, so Lightning starts none."""
-    if not together:
+def strategy_for(name: str, *, distributed: bool) -> Strategy | str:
+    """The strategy of trainer.strategy; `auto`, a single device, if the run is not distributed. Lightning starts no processes:
+    `distributed.launch` or the cluster has started the ranks."""
+    if not distributed:
         return "auto"
-    kinds = {"ddp": SummedDDP, "zero2": ShardedDDP}
-    return kinds[name](cluster_environment=LightningEnvironment())
+    strategies = {"ddp": SummedDDP, "zero2": ShardedDDP}
+    return strategies[name](cluster_environment=LightningEnvironment())

@@ -1,8 +1,8 @@
-"""AdamW whose state is spread over the ranks by DeepSpeed (ZeRO stage 2), for the trained parameters alone.
+"""AdamW with its state sharded over the ranks by DeepSpeed (ZeRO stage 2), for the trainable parameters only.
 
-DeepSpeed gets a copy of what is trained, an adapter, and never sees the frozen model: it would want all of it in one dtype, and
-its hooks would reduce gradients in every backward pass, which hangs where ranks run different numbers of them. The copy gets the
-gradients of the whole step as the gradient of a sum, and what DeepSpeed makes of it is copied back.
+DeepSpeed manages a copy of the trainable parameters, an adapter, and not the frozen model: it would require one dtype for all of
+it, and its hooks would reduce gradients in every backward pass, which deadlocks if ranks run different numbers of them. The copy
+receives the gradients of the whole step as the gradient of a weighted sum, and its updated values are copied back.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class ShardedAdamW:
-    """Steps a torch AdamW in DeepSpeed's hands. The learning rate stays that of the AdamW's only parameter group; the state goes
-    in and out whole, as AdamW's own, so a run may go on with another strategy."""
+    """Steps a torch AdamW through DeepSpeed. The learning rate is that of the AdamW's only parameter group. The state is saved
+    and loaded in full, in AdamW's own format, so that a run may resume with another strategy."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         (self.group,) = optimizer.param_groups
         self.optimizer = optimizer
         self.trained: list[nn.Parameter] = list(self.group["params"])
-        self.copy = nn.ParameterList(nn.Parameter(one.detach().clone()) for one in self.trained)
+        self.copy = nn.ParameterList(nn.Parameter(parameter.detach().clone()) for parameter in self.trained)
         self.group["params"] = list(self.copy)
         deepspeed = _deepspeed(self.trained[0].device)
         self.engine, *_ = deepspeed.initialize(
@@ -35,57 +35,57 @@ class ShardedAdamW:
             dist_init_required=False,
             config={
                 "train_micro_batch_size_per_gpu": 1,
-                "gradient_clipping": 0.0,  # left out, it is 1; clipping is done before
+                "gradient_clipping": 0.0,  # the default is 1; gradients are clipped before
                 "zero_allow_untested_optimizer": True,
                 "zero_optimization": {"stage": 2, "overlap_comm": False, "contiguous_gradients": True},
             },
         )
 
     def step(self) -> None:
-        """One step with the gradients of the trained parameters, which are the same on all ranks; they are used up."""
-        gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in self.trained]
-        self.engine.backward(sum((mine * gradient).sum() for mine, gradient in zip(self.copy, gradients, strict=True)))
+        """One step with the gradients of the trained parameters, which must be the same on all ranks; they are set to None."""
+        gradients = [torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in self.trained]
+        self.engine.backward(sum((copy * gradient).sum() for copy, gradient in zip(self.copy, gradients, strict=True)))
         self.engine.step()
         with torch.no_grad():
-            for one, mine in zip(self.trained, self.copy, strict=True):
-                one.copy_(mine)
-                one.grad = None
+            for parameter, copy in zip(self.trained, self.copy, strict=True):
+                parameter.copy_(copy)
+                parameter.grad = None
 
     def state(self) -> dict[str, Any]:
-        """The state dict of an AdamW over the trained parameters, put together from all ranks; all ask together."""
+        """The full state dict of an AdamW over the trained parameters, gathered from all ranks. A collective."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        step = self.optimizer.state[self._part]["step"]
+        step = self.optimizer.state[self._own_shard]["step"]
         states = {
-            place: {"step": step.clone(), **{name: safe_get_full_optimizer_state(mine, name) for name in _MOMENTS}}
-            for place, mine in enumerate(self.copy)
+            index: {"step": step.clone(), **{name: safe_get_full_optimizer_state(copy, name) for name in _MOMENTS}}
+            for index, copy in enumerate(self.copy)
         }
         settings = {name: value for name, value in self.group.items() if name != "params"}
         return {"state": states, "param_groups": [{**settings, "params": list(range(len(self.copy)))}]}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take this rank's part of such a state dict."""
-        part, states = self._part, state["state"]
-        own: dict[str, Tensor] = {name: torch.zeros_like(part) for name in _MOMENTS}
-        for place, mine in enumerate(self.copy):
-            if mine._hp_mapping is None:  # none of it is this rank's
+        """Load this rank's shard of such a state dict."""
+        shard, states = self._own_shard, state["state"]
+        moments: dict[str, Tensor] = {name: torch.zeros_like(shard) for name in _MOMENTS}
+        for index, copy in enumerate(self.copy):
+            if copy._hp_mapping is None:  # no part of this parameter is in this rank's shard
                 continue
-            here, there = mine._hp_mapping.hp_fragment_address, mine._hp_mapping.lp_fragment_address
-            for name, moment in own.items():
-                whole = states[place][name].to(part.device).flatten()
-                moment.narrow(0, here.start, here.numel).copy_(whole.narrow(0, there.start, there.numel))
-        self.optimizer.state[part] = {"step": states[0]["step"].clone(), **own}
+            in_shard, in_parameter = copy._hp_mapping.hp_fragment_address, copy._hp_mapping.lp_fragment_address
+            for name, moment in moments.items():
+                full = states[index][name].to(shard.device).flatten()
+                moment.narrow(0, in_shard.start, in_shard.numel).copy_(full.narrow(0, in_parameter.start, in_parameter.numel))
+        self.optimizer.state[shard] = {"step": states[0]["step"].clone(), **moments}
         self.group.update({name: value for name, value in state["param_groups"][0].items() if name != "params"})
 
     def close(self) -> None:
-        """Take DeepSpeed's hooks away."""
+        """Remove DeepSpeed's hooks."""
         self.engine.destroy()
 
     @property
-    def _part(self) -> Tensor:
-        """This rank's piece of all parameters, one after the other."""
-        (part,) = self.group["params"]
-        return part  # type: ignore[no-any-return]
+    def _own_shard(self) -> Tensor:
+        """This rank's shard of the concatenated parameters."""
+        (shard,) = self.group["params"]
+        return shard  # type: ignore[no-any-return]
 
 
 def _deepspeed(device: torch.device) -> Any:
@@ -95,5 +95,5 @@ def _deepspeed(device: torch.device) -> Any:
 
     deepspeed.utils.logging.logger.setLevel(logging.WARNING)
     if device.type == "cpu":
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # takes a minute to compile, and gloo does without
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # takes a minute to compile, and gloo does not need it
     return deepspeed

@@ -15,7 +15,7 @@ TEXT = "Utterance,Sentiment,Dialogue_ID,Utterance_ID"
 
 # speaker, dialogue, utterance, act, sentiment
 LINES = [
-    ("Ross", 830, 0, "s", "neutral"),  # before the last fifth
+    ("Ross", 830, 0, "s", "neutral"),  # not in the last fifth
     ("Joey", 830, 1, "s", "neutral"),
     ("Ross", 831, 0, "s", "neutral"),  # no earlier turn
     ("Joey", 831, 1, "b", "neutral"),  # a backchannel
@@ -50,8 +50,8 @@ def read(root: Path, problems: RowProblems | None = None) -> tuple[SupportExampl
     return read_emotyda_esc(root, video_pattern="S{season:02d}E{episode:02d}.mp4", problems=problems or RowProblems("error"))
 
 
-def test_our_subset_of_the_real_corpus_has_304_test_instances(real_corpora: Path) -> None:
-    examples = read(real_corpora / "emotyda")
+def test_our_subset_of_the_real_corpus_has_304_test_instances(real_data: Path) -> None:
+    examples = read(real_data / "emotyda")
     assert len(examples) == len({example.id for example in examples}) == 304
     assert {example.split for example in examples} == {"test"}
     assert {example.target.speaker for example in examples} == {"supporter"}
@@ -59,7 +59,7 @@ def test_our_subset_of_the_real_corpus_has_304_test_instances(real_corpora: Path
     assert not any("¬" in turn.text for example in examples for turn in example.history)
 
 
-def test_targets_are_late_supportive_turns_of_dialogues_between_two(tmp_path: Path) -> None:
+def test_targets_are_supportive_turns_with_an_earlier_turn_in_dialogues_of_two_speakers(tmp_path: Path) -> None:
     examples = read(write(tmp_path))
     assert [example.id for example in examples] == ["emotyda-831-2", "emotyda-831-5"]
     assert examples[0].target.text == "it’s 831/2 it’s 831/3"
@@ -67,28 +67,28 @@ def test_targets_are_late_supportive_turns_of_dialogues_between_two(tmp_path: Pa
     assert examples[0].source == "EMOTyDA_MELD.csv:4-7"
 
 
-def test_whoever_speaks_the_target_is_the_supporter(tmp_path: Path) -> None:
+def test_the_speaker_of_the_target_is_the_supporter(tmp_path: Path) -> None:
     by_ross, by_joey = read(write(tmp_path))
     assert [turn.speaker for turn in by_ross.history] == ["supporter", "seeker"]
     assert [turn.speaker for turn in by_joey.history] == ["seeker", "supporter", "seeker", "supporter", "seeker"]
 
 
-def test_the_dialogue_act_is_no_label(tmp_path: Path) -> None:
+def test_the_dialogue_act_is_not_a_label(tmp_path: Path) -> None:
     for example in read(write(tmp_path)):
         assert all(turn.strategies == () for turn in (*example.history, example.target))
 
 
 def test_an_utterance_without_clean_text_is_a_bad_row(tmp_path: Path) -> None:
     root = write(tmp_path, without_text_of=7)
-    with pytest.raises(DataError, match=r"^EMOTyDA_MELD\.csv:11: Utterance_ID 7 of Dialogue_ID 831 is not in MELD_train"):
+    with pytest.raises(DataError, match=r"^EMOTyDA_MELD\.csv:11: Utterance_ID 7 of Dialogue_ID 831 .*MELD_train"):
         read(root)
     problems = RowProblems("skip")
     assert [example.id for example in read(root, problems)] == ["emotyda-831-2"]
     assert [row.line for row in problems.rows] == [11]
 
 
-def test_a_broken_archive_is_named(tmp_path: Path) -> None:
+def test_a_truncated_archive_is_an_error(tmp_path: Path) -> None:
     root = write(tmp_path)
     (root / "MELD_train_sent_emo.csv.gz").write_bytes((root / "MELD_train_sent_emo.csv.gz").read_bytes()[:-20])
-    with pytest.raises(DataError, match=r"^cannot read .*MELD_train_sent_emo\.csv\.gz"):
+    with pytest.raises(DataError, match=r"MELD_train_sent_emo\.csv\.gz"):
         read(root)

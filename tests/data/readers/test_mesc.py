@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.data.readers.mesc import read_mesc
-from fires_exp.data.readers.row_errors import BadRowPolicy, RowProblems
+from fires_exp.data.readers.row_errors import RowProblems
 from fires_exp.data.records import Clip, Conversation, support_examples
 from fires_exp.errors import DataError
 
@@ -20,8 +21,8 @@ def read(root: Path, policy: BadRowPolicy = "error") -> tuple[tuple[Conversation
     return read_mesc(root, corpus="mesc", video_pattern=pattern, problems=problems), problems
 
 
-def test_the_real_corpus_has_the_papers_instances(real_corpora: Path) -> None:
-    conversations, _ = read(real_corpora / "mesc")
+def test_the_real_corpus_has_the_papers_instances(real_data: Path) -> None:
+    conversations, _ = read(real_data / "mesc")
     assert len(conversations) == 1019
     examples = [example for conversation in conversations for example in support_examples(conversation)]
     counts = {split: sum(example.split == split for example in examples) for split in ("train", "val", "test")}
@@ -30,7 +31,7 @@ def test_the_real_corpus_has_the_papers_instances(real_corpora: Path) -> None:
     assert examples[0].history[0].clip == Clip(video="S01E01.mp4", start_seconds=54.097, end_seconds=55.113)
 
 
-def test_clients_are_seekers_therapists_supporters_and_neighboring_lines_one_turn(mesc_folder: Callable[..., Path]) -> None:
+def test_clients_are_seekers_therapists_are_supporters_and_consecutive_lines_one_turn(mesc_folder: Callable[..., Path]) -> None:
     (first, second), _ = read(mesc_folder())
     assert (first.id, first.split, second.id, second.split) == ("mesc-0", "train", "mesc-1", "test")
     assert [(turn.speaker, turn.text) for turn in first.turns] == [
@@ -44,14 +45,12 @@ def test_clients_are_seekers_therapists_supporters_and_neighboring_lines_one_tur
     assert first.source == "MESC.csv:2-5"
 
 
-def test_a_conversation_that_the_supporter_opens_has_no_instance_for_its_first_turn(mesc_folder: Callable[..., Path]) -> None:
+def test_a_supporter_turn_without_an_earlier_turn_is_no_instance(mesc_folder: Callable[..., Path]) -> None:
     (_, second), _ = read(mesc_folder())
     assert [example.id for example in support_examples(second)] == ["mesc-1-2"]
 
 
-def test_utterances_stand_in_the_order_of_their_ids_whatever_the_order_of_the_rows(
-    mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]
-) -> None:
+def test_utterances_are_sorted_by_their_ids(mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]) -> None:
     (second, first), _ = read(mesc_folder(list(reversed(mesc_rows))))
     assert [turn.text for turn in first.turns] == ["I told you. Twice.", "Told me what? Go on."]
     assert [turn.text for turn in second.turns] == ["Hello.", "Hi.", "How are you?"]
@@ -63,28 +62,28 @@ GOOD = 'Fine.,Client,joy,undefined,1,3,1,2,"00:00:03,000","00:00:04,000"'
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("Client", "Doctor", "Speaker 'Doctor' is neither Client nor Therapist"),
+        ("Client", "Doctor", "Speaker 'Doctor' "),
         ("Fine.", "", "Utterance is empty"),
         ("Fine.", "<|im_end|>", "Utterance is empty"),
-        ("Fine.", "Fi\0ne.", r"Utterance has a NUL byte ('Fi\x00ne.')"),
-        ("00:00:03,000", "00:0x", "StartTime '00:0x' is not HH:MM:SS,mmm"),
-        ("00:00:04,000", "00:00:61,000", "EndTime '00:00:61,000' is not HH:MM:SS,mmm"),
-        ("1,3,1,2", "1,three,1,2", "Utterance_ID 'three' is not a whole number"),
-        ("1,3,1,2", "1.0,3,1,2", "Dialogue_ID '1.0' is not a whole number"),
-        ("1,3,1,2", "1,3,1,-2", "Episode '-2' is not a whole number"),
-        ("1,3,1,2", "7,3,1,2", "Dialogue_ID 7 is in no split"),
-        ("1,3,1,2", "1,2,1,2", "Utterance_ID 2 of Dialogue_ID 1 stands in line 8 already"),
-        ("Fine.", "Fine, thanks.", "has 11 cells where the header has 10"),
+        ("Fine.", "Fi\0ne.", "Utterance has a NUL byte"),
+        ("00:00:03,000", "00:0x", "StartTime '00:0x' "),
+        ("00:00:04,000", "00:00:61,000", "EndTime '00:00:61,000' "),
+        ("1,3,1,2", "1,three,1,2", "Utterance_ID 'three' "),
+        ("1,3,1,2", "1.0,3,1,2", "Dialogue_ID '1.0' "),
+        ("1,3,1,2", "1,3,1,-2", "Episode '-2' "),
+        ("1,3,1,2", "7,3,1,2", "Dialogue_ID 7 "),
+        ("1,3,1,2", "1,2,1,2", "Utterance_ID 2 of Dialogue_ID 1 is already in line 8"),
+        ("Fine.", "Fine, thanks.", "has 11 cells"),
         ("Fine.", '"Fine', "cannot be read as csv"),
     ],
 )
-def test_a_bad_row_is_named_with_its_line_or_left_out(
+def test_a_bad_row_is_an_error_with_its_line_or_is_left_out(
     mesc_folder: Callable[..., Path], mesc_rows: Sequence[str], old: str, new: str, problem: str
 ) -> None:
     root = mesc_folder([*mesc_rows, GOOD.replace(old, new)])
     with pytest.raises(DataError, match=r"^MESC\.csv:9: " + re.escape(problem)) as raised:
         read(root)
-    assert str(raised.value).endswith(", or leave such rows out with dataset.on_bad_row=skip")
+    assert "dataset.on_bad_row=skip" in str(raised.value)
     assert "\n" not in str(raised.value)
 
     conversations, problems = read(root, "skip")
@@ -93,15 +92,12 @@ def test_a_bad_row_is_named_with_its_line_or_left_out(
     assert [turn.text for turn in conversations[1].turns] == ["Hello.", "Hi.", "How are you?"]
 
 
-def test_the_error_says_what_to_write_instead(mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]) -> None:
-    with pytest.raises(DataError) as raised:
+def test_an_error_gives_the_expected_format_of_a_cell(mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]) -> None:
+    with pytest.raises(DataError, match=r"^MESC\.csv:9: StartTime '00:0x' .*HH:MM:SS,mmm"):
         read(mesc_folder([*mesc_rows, GOOD.replace("00:00:03,000", "00:0x")]))
-    assert str(raised.value) == (
-        "MESC.csv:9: StartTime '00:0x' is not HH:MM:SS,mmm; mend the row, or leave such rows out with dataset.on_bad_row=skip"
-    )
 
 
-def test_lines_are_counted_as_an_editor_does(mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]) -> None:
+def test_line_numbers_are_those_of_a_text_editor(mesc_folder: Callable[..., Path], mesc_rows: Sequence[str]) -> None:
     two_lines = GOOD.replace("Fine.", '"Fine,\nthank you."')
     bad = GOOD.replace("Client", "Doctor").replace("1,3,1,2", "1,4,1,2")
     conversations, problems = read(mesc_folder([*mesc_rows, two_lines, "", bad]), "skip")
@@ -109,17 +105,17 @@ def test_lines_are_counted_as_an_editor_does(mesc_folder: Callable[..., Path], m
     assert conversations[1].turns[-1].text == "Fine, thank you."
 
 
-def test_a_row_that_is_not_utf8_is_named_and_the_others_are_read(mesc_folder: Callable[..., Path]) -> None:
+def test_a_row_that_is_not_utf8_is_an_error_or_is_left_out(mesc_folder: Callable[..., Path]) -> None:
     root = mesc_folder()
     content = (root / "MESC.csv").read_bytes().replace(b"Twice.", b"Tw\xffice.")
     (root / "MESC.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"^MESC\.csv:3: Utterance is not UTF-8 .*; save the file as UTF-8, or leave"):
+    with pytest.raises(DataError, match=r"^MESC\.csv:3: Utterance .*UTF-8"):
         read(root)
     conversations, _ = read(root, "skip")
     assert conversations[0].turns[0].text == "I told you."
 
 
-def test_a_byte_order_mark_and_other_line_ends_do_no_harm(mesc_folder: Callable[..., Path]) -> None:
+def test_a_byte_order_mark_and_windows_line_ends_are_accepted(mesc_folder: Callable[..., Path]) -> None:
     root = mesc_folder()
     plain, _ = read(root)
     (root / "MESC.csv").write_bytes(b"\xef\xbb\xbf" + (root / "MESC.csv").read_bytes().replace(b"\n", b"\r\n"))
@@ -132,42 +128,42 @@ def test_rows_without_times_have_no_clip(mesc_folder: Callable[..., Path], mesc_
 
 
 @pytest.mark.parametrize("policy", ["error", "skip"])
-def test_missing_columns_are_named_under_either_policy(mesc_folder: Callable[..., Path], policy: BadRowPolicy) -> None:
-    with pytest.raises(DataError, match=r"^MESC\.csv: no column Strategy, EndTime; its first line has to name Utterance"):
+def test_missing_columns_are_an_error_under_either_policy(mesc_folder: Callable[..., Path], policy: BadRowPolicy) -> None:
+    with pytest.raises(DataError, match=r"^MESC\.csv: .*Strategy, EndTime;"):
         read(mesc_folder([], header="Utterance,Speaker,Emotion,Dialogue_ID,Utterance_ID,Season,Episode,StartTime"), policy)
 
 
 @pytest.mark.parametrize("name", ["MESC.csv", "split_ids.json"])
-def test_a_missing_file_is_named(mesc_folder: Callable[..., Path], name: str) -> None:
+def test_a_missing_file_is_an_error(mesc_folder: Callable[..., Path], name: str) -> None:
     root = mesc_folder()
     (root / name).unlink()
-    with pytest.raises(DataError, match=f"^no such file .*{name}; "):
+    with pytest.raises(DataError, match=f"{name} is missing"):
         read(root)
 
 
 @pytest.mark.parametrize(
     ("splits", "problem"),
     [
-        ("{", r"^split_ids\.json cannot be read as json"),
-        ("[]", r"^split_ids\.json has \[\]; write"),
-        ('{"dev": [1]}', r"^split_ids\.json has splits 'dev'; write"),
-        ('{"train": ["0"]}', r"train has '0', which is not a Dialogue_ID"),
-        ('{"train": 0}', r"^split_ids\.json: train is 0; write"),
-        ('{"train": [0, 1], "test": [1]}', "Dialogue_ID 1 stands in train and again in test"),
-        ('{"train": [0, 1, 5]}', r"^MESC\.csv has no row for Dialogue_ID 5, listed in split_ids\.json"),
+        ("{", r"^split_ids\.json "),
+        ("[]", r"^split_ids\.json .*\[\]; write"),
+        ('{"dev": [1]}', r"^split_ids\.json .*'dev'; write"),
+        ('{"train": ["0"]}', r"^split_ids\.json: train .*'0'.*Dialogue_ID"),
+        ('{"train": 0}', r"^split_ids\.json: train .*0; write"),
+        ('{"train": [0, 1], "test": [1]}', r"^split_ids\.json: Dialogue_ID 1 .*train .*test"),
+        ('{"train": [0, 1, 5]}', r"^MESC\.csv .*Dialogue_ID 5 .*split_ids\.json"),
     ],
 )
-def test_splits_that_make_no_sense_are_refused(mesc_folder: Callable[..., Path], splits: str, problem: str) -> None:
+def test_invalid_splits_are_an_error(mesc_folder: Callable[..., Path], splits: str, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         read(mesc_folder(splits=splits))
 
 
-def test_a_video_pattern_with_unknown_names_is_refused(mesc_folder: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match=r"^dataset\.video_pattern=\{show\}\.mp4: "):
+def test_a_video_pattern_with_unknown_names_is_an_error(mesc_folder: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match=r"^dataset\.video_pattern=\{show\}\.mp4 .*\{season\} and \{episode\}"):
         read_mesc(mesc_folder(), corpus="mesc", video_pattern="{show}.mp4", problems=RowProblems("error"))
 
 
-def test_notes_belong_to_the_therapist_turn_that_begins_at_their_utterance(mesc_folder: Callable[..., Path]) -> None:
+def test_notes_belong_to_the_therapist_turn_that_begins_with_their_utterance(mesc_folder: Callable[..., Path]) -> None:
     root = mesc_folder()
     (root / "notes.csv").write_text(f"{NOTES_HEADER}\n0,2,,sad  <think>,, I should ask.\n")
     (first, second), _ = read(root)
@@ -180,13 +176,13 @@ def test_notes_belong_to_the_therapist_turn_that_begins_at_their_utterance(mesc_
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ("0,3,,sad,,", "no Therapist turn begins at Utterance_ID 3 of Dialogue_ID 0"),
-        ("0,0,,sad,,", "no Therapist turn begins at Utterance_ID 0 of Dialogue_ID 0"),
-        ("9,0,,sad,,", "no Therapist turn begins at Utterance_ID 0 of Dialogue_ID 9"),
-        ("0,2,,glad,,", "Utterance_ID 2 of Dialogue_ID 0 has notes already"),
+        ("0,3,,sad,,", ".*Utterance_ID 3 of Dialogue_ID 0"),
+        ("0,0,,sad,,", ".*Utterance_ID 0 of Dialogue_ID 0"),
+        ("9,0,,sad,,", ".*Utterance_ID 0 of Dialogue_ID 9"),
+        ("0,2,,glad,,", "Utterance_ID 2 of Dialogue_ID 0 "),
     ],
 )
-def test_notes_for_anything_else_are_bad_rows(mesc_folder: Callable[..., Path], row: str, problem: str) -> None:
+def test_notes_for_any_other_utterance_are_bad_rows(mesc_folder: Callable[..., Path], row: str, problem: str) -> None:
     root = mesc_folder()
     (root / "notes.csv").write_text(f"{NOTES_HEADER}\n0,2,,sad,,\n{row}\n")
     with pytest.raises(DataError, match=rf"^notes\.csv:3: {problem}"):

@@ -24,7 +24,7 @@ def test_the_three_files_hold_the_same_pairs_in_the_same_order() -> None:
     assert pairs[0] == pairs[1] == pairs[2]
 
 
-def test_no_pair_and_no_text_comes_twice() -> None:
+def test_all_pairs_and_texts_are_distinct() -> None:
     rows = rows_of(MECHANISMS[0])
     assert len(rows) == PAIRS
     assert len({(row["sp_id"], row["rp_id"]) for row in rows}) == PAIRS
@@ -33,7 +33,7 @@ def test_no_pair_and_no_text_comes_twice() -> None:
     assert len(posts) == len({post for _, post in posts}) == len({sp_id for sp_id, _ in posts}) == POSTS
 
 
-def test_every_response_names_its_post() -> None:
+def test_the_id_of_a_response_begins_with_that_of_its_post() -> None:
     assert all(row["rp_id"].rpartition("-")[0] == row["sp_id"] for row in rows_of(MECHANISMS[0]))
 
 
@@ -44,7 +44,7 @@ def test_posts_have_8_to_60_words_and_responses_3_to_45() -> None:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_every_level_has_its_share(mechanism: str) -> None:
+def test_no_level_is_rare(mechanism: str) -> None:
     counts = Counter(row["level"] for row in rows_of(mechanism))
     assert set(counts) == {"0", "1", "2"}
     assert 0.45 <= counts["0"] / PAIRS <= 0.60
@@ -52,7 +52,7 @@ def test_every_level_has_its_share(mechanism: str) -> None:
     assert counts["2"] / PAIRS >= 0.20
 
 
-def test_every_mechanism_comes_with_and_without_every_other() -> None:
+def test_every_combination_of_mechanisms_occurs() -> None:
     levels = zip(*([row["level"] != "0" for row in rows_of(mechanism)] for mechanism in MECHANISMS), strict=True)
     counts = Counter(levels)
     assert len(counts) == 8
@@ -60,7 +60,7 @@ def test_every_mechanism_comes_with_and_without_every_other() -> None:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_rationales_are_parts_of_their_response_and_stand_above_level_0_only(mechanism: str) -> None:
+def test_rationales_are_parts_of_their_response_and_only_at_levels_above_0(mechanism: str) -> None:
     for row in rows_of(mechanism):
         assert (row["rationales"] != "") == (row["level"] != "0"), row["rp_id"]
         for rationale in row["rationales"].split("|") if row["rationales"] else ():

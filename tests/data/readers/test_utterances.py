@@ -36,15 +36,15 @@ LINE = SpokenLine(
         ("<|endoftext|>", ""),
     ],
 )
-def test_text_loses_what_a_prompt_or_a_parser_could_mistake_and_nothing_else(dirty: str, clean: str) -> None:
+def test_clean_text_removes_reserved_tokens_and_control_characters_only(dirty: str, clean: str) -> None:
     assert clean_text(dirty) == clean
 
 
-def test_labels_are_lower_case_and_once_each_in_their_order() -> None:
+def test_labels_are_lower_case_and_distinct_in_their_order() -> None:
     assert clean_labels(["Open question", "undefined", "Approval", "open question", ""]) == ("open question", "approval")
 
 
-def test_consecutive_lines_of_a_speaker_become_one_turn_from_first_start_to_last_end() -> None:
+def test_consecutive_lines_of_a_speaker_are_one_turn_from_the_first_start_to_the_last_end() -> None:
     second = replace(LINE, text="Twice.", emotions=("anger", "sadness"), start_seconds=56.0, end_seconds=58.5, number=1, row=3)
     answer = replace(LINE, speaker="Therapist", text="What?", row=4)
     first, last = merge_turns([LINE, second, answer])
@@ -67,12 +67,12 @@ def test_consecutive_lines_of_a_speaker_become_one_turn_from_first_start_to_last
         [replace(LINE, video=None)],
         [LINE, replace(LINE, video="S01E02.mp4", start_seconds=60.0, end_seconds=61.0)],
     ],
-    ids=["runs backwards", "no length", "no times", "no video", "two videos"],
+    ids=["ends before it starts", "no length", "no times", "no video", "two videos"],
 )
 def test_a_turn_without_a_span_of_one_video_has_no_clip(lines: list[SpokenLine]) -> None:
     (turn,) = merge_turns(lines)
     assert turn.clip is None
 
 
-def test_no_lines_make_no_turns() -> None:
+def test_an_empty_conversation_has_no_turns() -> None:
     assert merge_turns([]) == ()

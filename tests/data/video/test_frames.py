@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader, scaled_down
 from fires_exp.errors import DataError, FrameError
@@ -22,7 +22,7 @@ SecondOf = Callable[[Image.Image], int]
 
 
 def example(*spans: tuple[str, float, float] | None) -> SupportExample:
-    """An instance whose history has a turn for each span, None being a turn without a clip."""
+    """An instance whose history has a turn for each span; None is a turn without a clip."""
     clips = [span and Clip(video=span[0], start_seconds=span[1], end_seconds=span[2]) for span in spans]
     return SupportExample(
         id="one-1",
@@ -40,7 +40,7 @@ def cached_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.jpg"))
 
 
-def test_uniform_frames_come_from_the_turns_span_in_the_order_of_time(
+def test_uniform_frames_are_from_the_turns_span_in_order_of_time(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
 ) -> None:
     reader = FrameReader(frames_config("uniform"), video_root, tmp_path)
@@ -50,7 +50,7 @@ def test_uniform_frames_come_from_the_turns_span_in_the_order_of_time(
     assert reader.problems == {}
 
 
-def test_key_frames_are_the_encoders_own(
+def test_key_frames_are_those_of_the_encoder(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
 ) -> None:
     reader = FrameReader(frames_config("keyframes"), video_root, tmp_path)
@@ -58,7 +58,7 @@ def test_key_frames_are_the_encoders_own(
     assert [second_of(frame) for frame in turn] == [2, 4, 6]
 
 
-def test_a_span_without_key_frames_gets_uniform_ones(
+def test_a_span_without_key_frames_gets_uniform_frames(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
 ) -> None:
     reader = FrameReader(frames_config("keyframes", max_frames_per_turn=2), video_root, tmp_path)
@@ -66,7 +66,7 @@ def test_a_span_without_key_frames_gets_uniform_ones(
     assert [second_of(frame) for frame in turn] == [5, 7]
 
 
-def test_the_newest_turns_are_seen_where_frames_are_short(
+def test_the_newest_turns_have_frames_if_max_frames_is_not_enough_for_all(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
 ) -> None:
     reader = FrameReader(frames_config("uniform", max_frames=3), video_root, tmp_path)
@@ -75,7 +75,7 @@ def test_the_newest_turns_are_seen_where_frames_are_short(
     assert [[second_of(frame) for frame in turn] for turn in turns] == [[], [3], [5], [7]]
 
 
-def test_a_span_past_the_end_is_cut_at_the_end(
+def test_a_span_beyond_the_end_of_the_video_is_cut_there(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
 ) -> None:
     reader = FrameReader(frames_config("uniform"), video_root, tmp_path)
@@ -83,18 +83,18 @@ def test_a_span_past_the_end_is_cut_at_the_end(
     assert [second_of(frame) for frame in turn] == [8, 8, 9, 9]
 
 
-def test_without_frames_or_videos_every_turn_is_text(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
-    one = example(("S01E01.mp4", 0.0, 2.0), None)
-    assert FrameReader(frames_config("none"), video_root, tmp_path).frames_of(one) == [[], []]
-    assert FrameReader(frames_config("uniform"), None, tmp_path).frames_of(one) == [[], []]
+def test_without_frames_or_videos_every_turn_is_text_only(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
+    two_turns = example(("S01E01.mp4", 0.0, 2.0), None)
+    assert FrameReader(frames_config("none"), video_root, tmp_path).frames_of(two_turns) == [[], []]
+    assert FrameReader(frames_config("uniform"), None, tmp_path).frames_of(two_turns) == [[], []]
 
 
-def test_large_frames_are_scaled_down_before_they_are_kept(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
+def test_large_frames_are_scaled_down_before_they_are_cached(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
     reader = FrameReader(frames_config("uniform", max_pixels=784), video_root, tmp_path)
     (turn,) = reader.frames_of(example(("S01E01.mp4", 0.0, 2.0)))
     assert {frame.size for frame in turn} == {(32, 24)}
-    with Image.open(cached_files(tmp_path)[0]) as kept:
-        assert kept.size == (32, 24)
+    with Image.open(cached_files(tmp_path)[0]) as cached:
+        assert cached.size == (32, 24)
 
 
 def test_scaling_keeps_proportions_and_never_enlarges() -> None:
@@ -104,94 +104,92 @@ def test_scaling_keeps_proportions_and_never_enlarges() -> None:
 
 
 class TestCache:
-    one = example(("S01E01.mp4", 1.0, 5.0), ("S01E01.mp4", 6.0, 7.0))
+    two_clips = example(("S01E01.mp4", 1.0, 5.0), ("S01E01.mp4", 6.0, 7.0))
 
     def reader(self, frames_config: MakeConfig, video_root: Path, folder: Path) -> FrameReader:
         return FrameReader(frames_config("uniform"), video_root, folder)
 
-    def test_a_cached_run_sees_the_pixels_of_the_fresh_one(
+    def test_cached_frames_have_the_pixels_of_fresh_ones(
         self, frames_config: MakeConfig, video_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fresh = self.reader(frames_config, video_root, tmp_path).frames_of(self.one)
+        fresh = self.reader(frames_config, video_root, tmp_path).frames_of(self.two_clips)
         assert len(cached_files(tmp_path)) == 8
 
         def refuse(*_: object) -> None:
-            raise AssertionError("the cache was there")
+            raise AssertionError("a cached video was opened")
 
         monkeypatch.setattr("fires_exp.data.video.decoder.Video.__init__", refuse)
-        cached = self.reader(frames_config, video_root, tmp_path).frames_of(self.one)
+        cached = self.reader(frames_config, video_root, tmp_path).frames_of(self.two_clips)
         assert pixels(cached) == pixels(fresh)
 
-    @pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "no list", "strange list"])
-    def test_a_damaged_entry_is_made_again(
-        self, frames_config: MakeConfig, video_root: Path, tmp_path: Path, damage: str
-    ) -> None:
-        fresh = self.reader(frames_config, video_root, tmp_path).frames_of(self.one)
-        victim = cached_files(tmp_path)[2]
-        content = victim.read_bytes()
-        if damage == "cut":
-            victim.write_bytes(content[:100])
-        elif damage == "flipped":
-            victim.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
-        elif damage == "gone":
-            victim.unlink()
-        elif damage == "no list":
-            (victim.parent / "frames.json").unlink()
+    @pytest.mark.parametrize("damage", ["truncated", "flipped bit", "missing file", "no hashes", "invalid hashes"])
+    def test_a_damaged_entry_is_replaced(self, frames_config: MakeConfig, video_root: Path, tmp_path: Path, damage: str) -> None:
+        fresh = self.reader(frames_config, video_root, tmp_path).frames_of(self.two_clips)
+        file = cached_files(tmp_path)[2]
+        content = file.read_bytes()
+        if damage == "truncated":
+            file.write_bytes(content[:100])
+        elif damage == "flipped bit":
+            file.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+        elif damage == "missing file":
+            file.unlink()
+        elif damage == "no hashes":
+            (file.parent / "frames.json").unlink()
         else:
-            (victim.parent / "frames.json").write_text("7")
-        again = self.reader(frames_config, video_root, tmp_path).frames_of(self.one)
-        assert pixels(again) == pixels(fresh)
-        assert victim.read_bytes() == content
+            (file.parent / "frames.json").write_text("7")
+        second = self.reader(frames_config, video_root, tmp_path).frames_of(self.two_clips)
+        assert pixels(second) == pixels(fresh)
+        assert file.read_bytes() == content
 
-    def test_nothing_unfinished_is_left_behind(self, frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
-        self.reader(frames_config, video_root, tmp_path).frames_of(self.one)
+    def test_no_temporary_folder_remains(self, frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
+        self.reader(frames_config, video_root, tmp_path).frames_of(self.two_clips)
         entries = [entry for group in tmp_path.iterdir() for entry in group.iterdir()]
         assert len(entries) == 2
         assert all(len(json.loads((entry / "frames.json").read_text())) == 4 for entry in entries)
 
-    def test_another_video_under_the_same_name_is_read_anew(
+    def test_a_replaced_video_is_read_again(
         self, frames_config: MakeConfig, video_root: Path, tmp_path: Path, second_of: SecondOf
     ) -> None:
         videos = tmp_path / "videos"
         videos.mkdir()
         shutil.copy(video_root / "S01E01.mp4", videos / "S01E01.mp4")
         reader = self.reader(frames_config, videos, tmp_path / "cache")
-        reader.frames_of(self.one)
+        reader.frames_of(self.two_clips)
         shutil.copy(video_root / "one_key_frame.mp4", videos / "S01E01.mp4")
-        reader.frames_of(self.one)
+        reader.frames_of(self.two_clips)
         assert len(cached_files(tmp_path / "cache")) == 16
 
-    def test_a_cache_that_cannot_be_written_is_one_clear_error(
+    def test_a_cache_that_cannot_be_written_is_an_error(
         self, frames_config: MakeConfig, video_root: Path, tmp_path: Path
     ) -> None:
-        (tmp_path / "file").write_text("in the way")
-        with pytest.raises(DataError, match=r"^cannot keep frames in .*; make room, or write another paths\.cache$"):
-            self.reader(frames_config, video_root, tmp_path / "file").frames_of(self.one)
+        (tmp_path / "file").write_text("not a folder")
+        with pytest.raises(DataError, match=rf"{tmp_path / 'file'} .*paths\.cache"):
+            self.reader(frames_config, video_root, tmp_path / "file").frames_of(self.two_clips)
 
 
 BROKEN = {
-    "missing.mp4": "no such file in ",
-    "folder.mp4": "no such file in ",
-    "empty.mp4": "cannot be opened as a video (",
-    "garbage.mp4": "cannot be opened as a video (",
-    "audio_only.mp4": "cannot be opened as a video (",
-    "truncated.mp4": "cannot be opened as a video (",
+    "missing.mp4": "is not a file",
+    "folder.mp4": "is not a file",
+    "empty.mp4": "cannot be opened",
+    "garbage.mp4": "cannot be opened",
+    "audio_only.mp4": "cannot be opened",
+    "truncated.mp4": "cannot be opened",
 }
 
 
 @pytest.mark.parametrize("video", BROKEN)
-def test_a_broken_video_stops_a_strict_run(frames_config: MakeConfig, video_root: Path, tmp_path: Path, video: str) -> None:
+def test_a_broken_video_is_an_error(frames_config: MakeConfig, video_root: Path, tmp_path: Path, video: str) -> None:
     reader = FrameReader(frames_config("uniform"), video_root, tmp_path)
     for _ in range(2):
         with pytest.raises(FrameError) as raised:
             reader.frames_of(example((video, 0.0, 2.0)))
     assert str(raised.value).startswith(f"{video}: {BROKEN[video]}")
-    assert str(raised.value).endswith("; mend it, or write frames.on_unreadable=warn")
+    assert "frames.on_unreadable=warn" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("video", BROKEN)
-def test_a_broken_video_is_one_warning_and_text_otherwise(
+def test_a_broken_video_is_one_warning_with_on_unreadable_warn(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, video: str
 ) -> None:
     reader = FrameReader(frames_config("keyframes", on_unreadable="warn"), video_root, tmp_path)
@@ -204,27 +202,29 @@ def test_a_broken_video_is_one_warning_and_text_otherwise(
     assert list(reader.problems) == [video]
 
 
-def test_a_span_outside_its_video_is_unreadable_and_the_others_are_read(
+def test_a_span_outside_its_video_is_unreadable_and_other_spans_are_read(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path
 ) -> None:
     reader = FrameReader(frames_config("uniform", on_unreadable="warn"), video_root, tmp_path)
     turns = reader.frames_of(example(("S01E01.mp4", 10.0, 12.0), ("S01E01.mp4", 0.0, 2.0)))
     assert [len(turn) for turn in turns] == [0, 4]
-    assert reader.problems == {"S01E01.mp4": "the clip from 10.0 to 12.0 s lies outside its 10.000 s"}
+    assert list(reader.problems) == ["S01E01.mp4"]
+    assert "from 10.0 to 12.0 s" in reader.problems["S01E01.mp4"]
+    assert "10.000 s" in reader.problems["S01E01.mp4"]
 
 
 def test_a_clip_in_the_damaged_part_of_a_video_is_unreadable(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
     reader = FrameReader(frames_config("uniform", on_unreadable="warn"), video_root, tmp_path)
     turns = reader.frames_of(example(("damaged.mp4", 8.0, 10.0), ("S01E01.mp4", 0.0, 1.0)))
     assert [len(turn) for turn in turns] == [0, 4]
-    assert reader.problems["damaged.mp4"].startswith("cannot be decoded (Check failed: avcodec_send_packet")
+    assert "(Check failed: avcodec_send_packet" in reader.problems["damaged.mp4"]
 
 
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../secret.mp4", "a/../../secret.mp4", "C:/secret.mp4", "", ".", "a\0b", "link.mp4"]
 )
 @pytest.mark.parametrize("on_unreadable", ["warn", "error"])
-def test_a_name_that_leads_out_of_the_video_root_is_refused_always(
+def test_a_name_that_leads_out_of_the_video_root_is_an_error_under_either_policy(
     frames_config: MakeConfig, tmp_path: Path, name: str, on_unreadable: str
 ) -> None:
     root = tmp_path / "videos"
@@ -232,11 +232,11 @@ def test_a_name_that_leads_out_of_the_video_root_is_refused_always(
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     (root / "link.mp4").symlink_to(tmp_path / "secret.mp4")
     reader = FrameReader(frames_config("uniform", on_unreadable=on_unreadable), root, tmp_path / "cache")
-    with pytest.raises(DataError, match=r"^video .* is refused"):
+    with pytest.raises(DataError, match=r"^video .*dataset\.video_root="):
         reader.frames_of(example((name, 0.0, 1.0)))
 
 
-def test_links_inside_the_video_root_and_a_root_that_is_a_link_are_fine(
+def test_links_inside_the_video_root_and_a_root_that_is_a_link_are_accepted(
     frames_config: MakeConfig, video_root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(video_root, tmp_path / "videos")
@@ -246,14 +246,14 @@ def test_links_inside_the_video_root_and_a_root_that_is_a_link_are_fine(
     assert [len(turn) for turn in reader.frames_of(example(("link.mp4", 0.0, 2.0)))] == [4]
 
 
-def test_a_reader_works_in_another_process(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
-    reader = FrameReader(frames_config("uniform"), video_root, tmp_path / "here")
-    here = reader.frames_of(TestCache.one)
-    shutil.rmtree(tmp_path / "here")
-    assert pixels(pickle.loads(pickle.dumps(reader)).frames_of(TestCache.one)) == pixels(here)
+def test_a_reader_can_be_pickled(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
+    reader = FrameReader(frames_config("uniform"), video_root, tmp_path / "cache")
+    frames = reader.frames_of(TestCache.two_clips)
+    shutil.rmtree(tmp_path / "cache")
+    assert pixels(pickle.loads(pickle.dumps(reader)).frames_of(TestCache.two_clips)) == pixels(frames)
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to count open files")
 def test_only_a_few_videos_stay_open(frames_config: MakeConfig, video_root: Path, tmp_path: Path) -> None:
     for index in range(12):
         shutil.copy(video_root / "S01E01.mp4", tmp_path / f"{index}.mp4")
@@ -264,8 +264,8 @@ def test_only_a_few_videos_stay_open(frames_config: MakeConfig, video_root: Path
     assert len(os.listdir("/proc/self/fd")) - before <= 4
 
 
-def test_real_clips_can_be_read(frames_config: MakeConfig, real_corpora: Path, tmp_path: Path) -> None:
-    reader = FrameReader(frames_config("keyframes", max_pixels=50_176), real_corpora / "clips", tmp_path)
+def test_real_clips_can_be_read(frames_config: MakeConfig, real_data: Path, tmp_path: Path) -> None:
+    reader = FrameReader(frames_config("keyframes", max_pixels=50_176), real_data / "clips", tmp_path)
     (turn,) = reader.frames_of(example(("pyfeat_single_face.mp4", 0.0, 2.0)))
     assert turn
     assert all(frame.mode == "RGB" and frame.width * frame.height <= 51_000 for frame in turn)

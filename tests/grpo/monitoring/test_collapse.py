@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fires_exp.config.schema import StopConfig
+from fires_exp.config.training import StopConfig
 from fires_exp.grpo.monitoring.collapse import Collapse, first_collapse, signs_beyond
 from fires_exp.grpo.monitoring.health import Sign
 

@@ -7,10 +7,10 @@ from hydra import compose, initialize_config_module
 from making import FLEXIBLE, make_example
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import HealthConfig, StopConfig
+from fires_exp.config.training import HealthConfig, StopConfig
 from fires_exp.data.dataset import read_dataset
 from fires_exp.grpo.monitoring.collapse import first_collapse, signs_beyond
-from fires_exp.grpo.monitoring.health import HealthMonitor, Sign, copies_history, is_short_question, spoken
+from fires_exp.grpo.monitoring.health import HealthMonitor, Sign, copies_history, is_short_question, normalize
 from fires_exp.thinking.rule_teacher import annotate
 from fires_exp.thinking.tags import ParsedCompletion
 
@@ -131,10 +131,10 @@ def test_a_response_copies_a_run_of_a_turn_or_a_whole_turn(response, copied):
 
 
 def test_responses_are_the_same_whatever_case_and_punctuation():
-    assert spoken("Don’t – worry… IT’S 9!") == spoken("don't worry it's 9") != spoken("do not worry it's 9")
-    assert is_short_question("Why? Who? ", most_words=2)
-    assert not is_short_question("Why? Go on.", most_words=6)
-    assert not is_short_question("What would you say to her then?", most_words=6)
+    assert normalize("Don’t – worry… IT’S 9!") == normalize("don't worry it's 9") != normalize("do not worry it's 9")
+    assert is_short_question("Why? Who? ", max_words=2)
+    assert not is_short_question("Why? Go on.", max_words=6)
+    assert not is_short_question("What would you say to her then?", max_words=6)
 
 
 def test_what_appendix_e_describes_is_beyond_three_thresholds_and_stops_a_run(watched):

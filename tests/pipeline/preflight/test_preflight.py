@@ -12,15 +12,17 @@ from making import FLEXIBLE, make_example
 
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import ExhaustedError
+from fires_exp.pipeline.planner import make_plan
 from fires_exp.pipeline.preflight import resources
-from fires_exp.pipeline.preflight.check import refuse_too_big
-from fires_exp.pipeline.preflight.estimate import look_ahead, steps_left
-from fires_exp.pipeline.preflight.memory import Setting, answering_memory, grpo_memory, sft_memory
-from fires_exp.pipeline.preflight.model_dims import read_shape
-from fires_exp.pipeline.preflight.suggestions import what_fits
-from fires_exp.pipeline.preflight.token_lengths import Lengths
-from fires_exp.pipeline.run import run_recipe
-from fires_exp.pipeline.workspace import Workspace
+from fires_exp.pipeline.preflight.check import check_resources
+from fires_exp.pipeline.preflight.memory import Hardware, grpo_memory, prediction_memory, sft_memory
+from fires_exp.pipeline.preflight.model_dims import read_model_dims
+from fires_exp.pipeline.preflight.stage_estimate import steps_left
+from fires_exp.pipeline.preflight.suggestions import smallest_change
+from fires_exp.pipeline.preflight.token_lengths import TokenLengths
+from fires_exp.pipeline.run import estimate_plan, run_recipe
+from fires_exp.pipeline.run_folder import RunFolder
+from fires_exp.pipeline.stages.sft import SftStage
 from fires_exp.policy.adapters import add_adapter, check_trainable
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.native.decoding import NativeDecoding
@@ -29,7 +31,7 @@ from fires_exp.prompts.processor import PromptEncoder
 from fires_exp.training.fit import training_plan
 
 SMALL = [
-    "+experiment=smoke", "frames=none", "epitome=smoke", "metrics=smoke", "metrics.include=[rouge_l]", "reward=wo_support_skill",
+    "+experiment=smoke", "frames=none", "metrics.include=[rouge_l]", "reward=wo_support_skill",
     "dataset.limit.train=9", "dataset.limit.test=3", "trainer.progress=false", "predict.batch_size=2",
 ]  # fmt: skip
 
@@ -60,12 +62,12 @@ def run(tmp_path, configured):
 
 
 @pytest.fixture
-def setting(tiny_config, cache):
-    return Setting(shape=read_shape(tiny_config, cache), element=4, on_gpu=False, ranks=1)
+def hardware(tiny_config, cache):
+    return Hardware(dims=read_model_dims(tiny_config, cache), element=4, on_gpu=False, ranks=1)
 
 
 def lengths(prompt, completion, pictures=0):
-    return Lengths(
+    return TokenLengths(
         mean_prompt=prompt,
         longest_prompt=prompt,
         pictures=pictures,
@@ -75,13 +77,13 @@ def lengths(prompt, completion, pictures=0):
     )
 
 
-def test_the_shape_counts_what_the_loaded_model_has_and_what_its_adapter_trains(tiny, lora, setting):
-    shape = setting.shape
-    assert shape.parameters == sum(one.numel() for one in tiny.qwen.parameters())
-    assert shape.vision_parameters == sum(one.numel() for one in tiny.qwen.model.visual.parameters())
-    assert (shape.layers, shape.hidden, shape.query_width, shape.key_width, shape.intermediate) == (2, 64, 64, 32, 128)
+def test_the_shape_counts_what_the_loaded_model_has_and_what_its_adapter_trains(tiny, lora, hardware):
+    dims = hardware.dims
+    assert dims.parameters == sum(one.numel() for one in tiny.qwen.parameters())
+    assert dims.vision_parameters == sum(one.numel() for one in tiny.qwen.model.visual.parameters())
+    assert (dims.layers, dims.hidden, dims.query_width, dims.key_width, dims.intermediate) == (2, 64, 64, 32, 128)
     add_adapter(tiny, lora, seed=0)
-    assert shape.adapter_parameters(lora) == check_trainable(tiny, lora)
+    assert dims.adapter_parameters(lora) == check_trainable(tiny, lora)
 
 
 @pytest.mark.parametrize(("batch_size", "epochs", "max_steps"), [(4, 2, None), (4, 3, 5), (9, 1, None), (2, 2, 100), (4, 2, 1)])
@@ -111,7 +113,7 @@ def kept_bytes(policy, run):
 
 @pytest.mark.parametrize("stage", ["sft", "grpo"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activations_are_what_autograd_keeps(tiny, lora, configured, setting, stage, dtype):
+def test_activations_are_what_autograd_keeps(tiny, lora, configured, hardware, stage, dtype):
     """No estimate but a count: within a tenth, of which logits and masks have their part."""
     tiny.model.to(dtype)
     add_adapter(tiny, lora, seed=0)
@@ -121,23 +123,25 @@ def test_activations_are_what_autograd_keeps(tiny, lora, configured, setting, st
     if stage == "sft":
         inputs = collate([prompt] * 4, completions, pad_id=tiny.pad_id)
         found, result = kept_bytes(tiny, lambda: completion_logprobs(tiny, inputs, 1.0))
-        found -= 4 * 24 * setting.shape.vocabulary * 4
+        found -= 4 * 24 * hardware.dims.vocabulary * 4
     else:
         found, result = kept_bytes(tiny, lambda: group_logprobs(tiny, prompt, completions, 1.0, recompute=False))
     assert result.logprobs_BC.requires_grad
     config = configured("sft.micro_batch_size=4", "sft.batch_size=4", "grpo.micro_batch_size=4", "sampling.max_new_tokens=24",
         "sft.lora.rank=4", "grpo.lora.rank=4", "sft.lora.train_vision=false", "prompt.max_tokens=2000")  # fmt: skip
     estimate = sft_memory if stage == "sft" else grpo_memory
-    setting = Setting(shape=setting.shape, element=dtype.itemsize, on_gpu=False, ranks=1)
+    hardware = Hardware(dims=hardware.dims, element=dtype.itemsize, on_gpu=False, ranks=1)
     rows = len(prompt.prompt_ids) + 4 * 24 if stage == "grpo" else 4 * (len(prompt.prompt_ids) + 24)
     passing = rows * (dtype.itemsize * 3 * 128 + 4 * 3 * 64)
-    told = estimate(setting, config, lengths(len(prompt.prompt_ids), 24)).activations - passing
+    told = estimate(hardware, config, lengths(len(prompt.prompt_ids), 24)).activations - passing
     assert told == pytest.approx(found, rel=0.1)
 
 
-def test_recomputing_keeps_states_of_all_layers_and_one_layer_whole(configured, setting):
+def test_recomputing_keeps_states_of_all_layers_and_one_layer_whole(configured, hardware):
     whole, recomputed = (
-        sft_memory(setting, configured("sft.micro_batch_size=1", f"sft.gradient_checkpointing={on}"), lengths(76, 24)).activations
+        sft_memory(
+            hardware, configured("sft.micro_batch_size=1", f"sft.gradient_checkpointing={on}"), lengths(76, 24)
+        ).activations
         for on in ("false", "true")
     )
     states = 100 * 4 * 64  # 100 tokens, float32, 64 wide
@@ -145,29 +149,29 @@ def test_recomputing_keeps_states_of_all_layers_and_one_layer_whole(configured, 
     assert recomputed - passing == pytest.approx(2 * states + (whole - passing) / 2)
 
 
-def test_the_cache_is_what_decoding_allocates(tiny, configured, setting):
+def test_the_cache_is_what_decoding_allocates(tiny, configured, hardware):
     prompt = PromptEncoder(tiny.processor, FLEXIBLE, 2000).encode(make_example(), [[]])
     with torch.inference_mode():
         decoding = NativeDecoding(tiny, [prompt, prompt], 4, 24)
-    buffers = (decoding.keys_LPHDT, decoding.values_LPHTD, decoding.own_keys_LPHMCD, decoding.own_values_LPHMCD)
+    buffers = (decoding.keys_LPKWT, decoding.values_LPKTW, decoding.own_keys_LPKSCW, decoding.own_values_LPKSCW)
     allocated = sum(one.numel() * one.element_size() for one in buffers)
     config = configured("grpo.batch_size=2", "grpo.num_generations=4", "sampling.max_new_tokens=24")
-    told = grpo_memory(setting, config, lengths(len(prompt.prompt_ids), 24)).cache
+    told = grpo_memory(hardware, config, lengths(len(prompt.prompt_ids), 24)).cache
     assert told == allocated * 3 // 2  # and half of it while rows are taken out
 
 
-def test_ranks_share_the_batch_and_a_gpu_holds_its_pictures_elsewhere(configured, setting):
+def test_ranks_share_the_batch_and_a_gpu_holds_its_pictures_elsewhere(configured, hardware):
     config = configured("grpo.batch_size=8", "prompt.max_tokens=600")
-    one = grpo_memory(setting, config, lengths(400, 24, pictures=64))
-    two = grpo_memory(Setting(shape=setting.shape, element=4, on_gpu=True, ranks=2), config, lengths(400, 24, pictures=64))
+    one = grpo_memory(hardware, config, lengths(400, 24, pictures=64))
+    two = grpo_memory(Hardware(dims=hardware.dims, element=4, on_gpu=True, ranks=2), config, lengths(400, 24, pictures=64))
     assert two.cache * 2 == one.cache
     assert two.pictures == 4 * 64 * 4 * 1176 * 4  # prompts, image tokens, patches a token, values a patch, bytes
     assert two.host >= two.pictures
     assert one.host == 0
 
 
-def test_answers_take_more_with_more_at_a_time(configured, setting):
-    few, many = (answering_memory(setting, configured(f"predict.batch_size={size}"), lengths(100, 24)) for size in (2, 8))
+def test_answers_take_more_with_more_at_a_time(configured, hardware):
+    few, many = (prediction_memory(hardware, configured(f"predict.batch_size={size}"), lengths(100, 24)) for size in (2, 8))
     assert many.cache == 4 * few.cache
     assert many.peak > few.peak
 
@@ -212,27 +216,41 @@ def test_memory_without_control_groups_is_the_machine_s(tmp_path, monkeypatch):
     assert resources.free_memory(tmp_path / "none", tmp_path / "none") == 7
 
 
-class TestWhatFits:
-    def test_the_first_key_that_will_do_is_lowered_no_further_than_needed(self, configured):
+class TestSmallestChange:
+    KEYS = SftStage.memory_settings
+
+    def test_the_first_key_that_is_enough_is_lowered_no_further_than_needed(self, configured):
         config = configured("sft.micro_batch_size=8", "sft.gradient_checkpointing=false")
-        assert what_fits(config, "sft", lambda other: 100 * other.sft.micro_batch_size, 250) == ({"sft.micro_batch_size": 2}, 200)
+        change = smallest_change(config, self.KEYS, lambda other: 100 * other.sft.micro_batch_size, 250)
+        assert change == ({"sft.micro_batch_size": 2}, 200)
 
-    def test_where_one_key_will_not_do_another_is_tried(self, configured):
+    def test_where_one_key_is_not_enough_another_is_tried(self, configured):
         config = configured("sft.micro_batch_size=2", "sft.gradient_checkpointing=false")
-        found = what_fits(config, "sft", lambda other: 10 if other.sft.gradient_checkpointing else 1000, 250)
-        assert found == ({"sft.gradient_checkpointing": True}, 10)
+        change = smallest_change(config, self.KEYS, lambda other: 10 if other.sft.gradient_checkpointing else 1000, 250)
+        assert change == ({"sft.gradient_checkpointing": True}, 10)
 
-    def test_where_no_single_key_will_do_several_are_lowered_together(self, configured):
+    def test_where_no_single_key_is_enough_several_are_lowered_together(self, configured):
         config = configured("sft.micro_batch_size=4", "sft.gradient_checkpointing=false")
 
         def need(other):
             return other.sft.micro_batch_size * (100 if other.sft.gradient_checkpointing else 300)
 
-        found = what_fits(config, "sft", need, 120)
-        assert found == ({"sft.micro_batch_size": 1, "sft.gradient_checkpointing": True}, 100)
+        change = smallest_change(config, self.KEYS, need, 120)
+        assert change == ({"sft.micro_batch_size": 1, "sft.gradient_checkpointing": True}, 100)
 
-    def test_where_nothing_will_do_there_is_nothing_to_write(self, configured):
-        assert what_fits(configured(), "sft", lambda other: 1000, 250) is None
+    def test_where_nothing_is_enough_there_is_no_change(self, configured):
+        assert smallest_change(configured(), self.KEYS, lambda other: 1000, 250) is None
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """A function from a configuration to its planner."""
+    return lambda config: make_plan(config, RunFolder(tmp_path, config))
+
+
+def check(planner):
+    estimate, sizes = estimate_plan(planner)
+    check_resources(estimate, planner.stages, sizes, planner.config)
 
 
 def test_a_run_that_cannot_fit_is_refused_in_one_line_before_anything_is_made(run, tmp_path, monkeypatch):
@@ -240,36 +258,35 @@ def test_a_run_that_cannot_fit_is_refused_in_one_line_before_anything_is_made(ru
     with pytest.raises(ExhaustedError) as caught:
         run("recipe=sft_only", "sft.micro_batch_size=4", "sft.batch_size=4")
     line = str(caught.value)
-    told = (
-        r"sft would take about [\d.]+ MB of memory and 21\.5 MB are free: write sft\.micro_batch_size=\d, which takes [\d.]+ MB"
-    )
-    assert re.fullmatch(told + r"; trainer\.refuse_too_big=false tries it all the same", line)
+    assert re.match(r"sft would take about [\d.]+ MB of memory and 21\.5 MB are free: write sft\.micro_batch_size=\d, ", line)
+    assert "trainer.enforce_resource_estimate=false" in line
+    assert "\n" not in line
     assert not list((tmp_path / "artifacts").rglob("done.json"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["status"].startswith("ExhaustedError: sft would take")
-    assert facts["ahead"]["free"] == 21_500_000
+    assert facts["estimate"]["free"] == 21_500_000
 
 
-def test_what_is_written_there_does_fit(configured, tmp_path, monkeypatch):
+def test_the_suggested_setting_does_fit(configured, planned, monkeypatch):
     monkeypatch.setattr(resources, "free_memory_here", lambda: 21_500_000)
     config = configured("recipe=sft_only", "sft.micro_batch_size=4", "sft.batch_size=4")
-    outlook = look_ahead(Workspace(config, tmp_path))
     with pytest.raises(ExhaustedError, match=r"write sft\.micro_batch_size=(\d)") as caught:
-        refuse_too_big(outlook, config)
+        check(planned(config))
     lowered = re.search(r"write (sft\.micro_batch_size=\d)", str(caught.value))[1]
     config = configured("recipe=sft_only", "sft.batch_size=4", lowered)
-    refuse_too_big(look_ahead(Workspace(config, tmp_path)), config)
+    check(planned(config))
 
 
-def test_where_only_the_heap_s_gaps_may_be_too_much_it_is_a_warning(configured, tmp_path, monkeypatch, caplog):
+def test_where_only_the_heap_s_gaps_may_be_too_much_it_is_a_warning(configured, planned, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
     config = configured("recipe=sft_only", "sft.micro_batch_size=4", "sft.batch_size=4")
-    outlook = look_ahead(Workspace(config, tmp_path))
-    memory = next(one.memory for one in outlook.stages if one.stage == "sft")
+    planner = planned(config)
+    estimate, sizes = estimate_plan(planner)
+    memory = estimate.stages["sft"].memory
     assert memory.gaps == round(0.5 * (memory.activations + memory.vision + memory.logits))
     for more, warns in ((1, True), (memory.gaps + 1, False)):
         caplog.clear()
-        refuse_too_big(replace(outlook, free=memory.peak + more), config)
+        check_resources(replace(estimate, free=memory.peak + more), planner.stages, sizes, config)
         assert ("sft may take" in caplog.text) is warns
 
 
@@ -283,7 +300,7 @@ def test_it_may_be_tried_all_the_same(run, monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
     monkeypatch.setattr(resources, "free_memory_here", lambda: 1_000_000)
     with caplog.at_level(logging.WARNING, logger="fires_exp"):
-        run("recipe=sft_only", "plan_only=true", "trainer.refuse_too_big=false")
+        run("recipe=sft_only", "plan_only=true", "trainer.enforce_resource_estimate=false")
     assert "sft would take about" in caplog.text
     assert "no setting lowers it enough" in caplog.text
 
@@ -291,39 +308,48 @@ def test_it_may_be_tried_all_the_same(run, monkeypatch, caplog):
 def test_a_plan_makes_nothing_and_counts_what_the_run_then_does(run, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("fires_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="fires_exp"):
-        ahead = json.loads((run("plan_only=true", name="plan") / "run.json").read_text())["ahead"]
+        ahead = json.loads((run("plan_only=true", name="plan") / "run.json").read_text())["estimate"]
         assert not (tmp_path / "artifacts").exists()
-        stages = {one["label"]: one for one in ahead["stages"]}
-        assert list(stages) == ["thoughts", "sft", "grpo", "answers of zero_shot", "answers of sft", "answers of grpo"]
+        stages = ahead["stages"]
+        assert list(stages) == [
+            "thoughts",
+            "sft",
+            "grpo",
+            "predictions of zero_shot",
+            "predictions of sft",
+            "predictions of grpo",
+        ]
         assert (stages["sft"]["steps"], stages["sft"]["prompts"]) == (2, 8)  # two steps of four
         assert (stages["grpo"]["prompts"], stages["grpo"]["completion_tokens"]) == (4, 4 * 4 * 12)  # 4 generations of 12
-        assert (stages["answers of sft"]["steps"], stages["answers of sft"]["prompts"]) == (2, 3)
+        assert (stages["predictions of sft"]["steps"], stages["predictions of sft"]["prompts"]) == (2, 3)
         folder = run("recipe=sft_only", name="real")
-        again = json.loads((run("plan_only=true", name="again") / "run.json").read_text())["ahead"]
+        again = json.loads((run("plan_only=true", name="again") / "run.json").read_text())["estimate"]
     assert len([line for line in (folder / "metrics.jsonl").read_text().splitlines() if "sft/loss" in line]) == 2
-    finished = [one["label"] for one in again["stages"] if one["finished"]]
-    assert finished == ["thoughts", "sft", "answers of zero_shot", "answers of sft"]
-    assert "answers of sft        finished" in caplog.text
+    finished = [label for label, stage in again["stages"].items() if stage["finished"]]
+    assert finished == ["thoughts", "sft", "predictions of zero_shot", "predictions of sft"]
+    assert re.search(r"predictions of sft +finished", caplog.text)
     written = sum(path.stat().st_size for path in (tmp_path / "artifacts" / "sft").rglob("*") if path.is_file())
     assert stages["sft"]["disk"] > written
 
 
-def test_prompts_are_as_long_as_they_are_told(configured, tmp_path, tiny):
-    config = configured("recipe=sft_only", "dataset.limit.train=9")
-    work = Workspace(config, tmp_path)
-    told = look_ahead(work).prompts["train"]
-    encode = work.encode(tiny.processor, work.dataset, work.examples("train"))
-    found = [len(encode(example).prompt_ids) for example in work.examples("train")]
-    assert (told.mean_prompt, told.longest_prompt) == (pytest.approx(sum(found) / 9), max(found))
+def encoded(planner, tiny):
+    """The prompts of the train split."""
+    train = planner.train
+    encode = planner.factory.encoder(tiny.processor, train.video_root, train.examples)
+    return [encode(example) for example in train.examples]
 
 
-def test_frames_are_counted_without_reading_all_of_them(configured, tmp_path, tiny):
-    config = configured(
-        "recipe=sft_only", "dataset.limit.train=9", "frames=demo", "frames.max_frames=2", "prompt.max_tokens=4096"
-    )
-    work = Workspace(config, tmp_path)
-    told = look_ahead(work).prompts["train"]
-    encode = work.encode(tiny.processor, work.dataset, work.examples("train"))
-    prompts = [encode(example) for example in work.examples("train")]
-    assert told.pictures == max(int(prompt.token_types.sum()) for prompt in prompts)
-    assert told.longest_prompt == max(len(prompt.prompt_ids) for prompt in prompts)
+def test_estimated_prompt_lengths_are_those_of_the_prompts(configured, planned, tiny):
+    planner = planned(configured("recipe=sft_only", "dataset.limit.train=9"))
+    estimate, _ = estimate_plan(planner)
+    lengths = [len(prompt.prompt_ids) for prompt in encoded(planner, tiny)]
+    train = estimate.lengths["train"]
+    assert (train.mean_prompt, train.longest_prompt) == (pytest.approx(sum(lengths) / 9), max(lengths))
+
+
+def test_frames_are_counted_without_reading_all_of_them(configured, planned, tiny):
+    planner = planned(configured("recipe=sft_only", "dataset.limit.train=9", "frames.max_frames=2", "prompt.max_tokens=4096"))
+    estimate, _ = estimate_plan(planner)
+    prompts = encoded(planner, tiny)
+    assert estimate.lengths["train"].pictures == max(int(prompt.token_types.sum()) for prompt in prompts)
+    assert estimate.lengths["train"].longest_prompt == max(len(prompt.prompt_ids) for prompt in prompts)

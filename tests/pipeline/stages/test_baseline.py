@@ -19,7 +19,7 @@ CONF = Path(__file__).resolve().parents[3] / "conf"
 SAMPLE = Path(__file__).resolve().parents[3] / "src" / "fires_exp" / "data" / "sample_corpus"
 BASELINES = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml") if "recipe: baseline" in path.read_text())
 SMALL = [
-    "backbone=tiny", "frames.max_frames=1", "trainer.progress=false", "metrics=smoke", "epitome=smoke", "dataset.limit.test=4",
+    "scale=smoke", "frames.max_frames=1", "trainer.progress=false", "dataset.limit.test=4",
 ]  # fmt: skip
 THINKING = "<think>\nResponse Strategy: I should listen.\n</think>\n<response>I am listening.</response>"
 
@@ -127,7 +127,7 @@ def test_a_model_s_own_reasoning_is_kept_apart_from_its_response(start):
 
 def test_a_refusal_is_an_empty_answer_and_is_scored(start):
     with serving(lambda body: "I hear you.", [status(400, "content policy")]) as server:
-        rows = predictions(start("gpt_4o_0shot", *served(server.url), "baseline.in_flight=1"))
+        rows = predictions(start("gpt_4o_0shot", *served(server.url), "baseline.max_concurrent_requests=1"))
     assert (rows[0]["response"], rows[0]["well_formed"], rows[0]["finish_reason"]) == ("", False, "refused")
     assert rows[0]["refusal"] == "status 400: content policy"
     assert [row["response"] for row in rows[1:]] == ["I hear you."] * 3
@@ -186,7 +186,7 @@ def test_a_teacher_of_worked_examples_without_a_key_or_its_file_stops_the_run_be
 
 def command(folder, cache, url, name):
     places = [f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}", f"hydra.run.dir={folder / name}"]
-    settings = [*served(url), "baseline.in_flight=3", "dataset.limit.test=24"]
+    settings = [*served(url), "baseline.max_concurrent_requests=3", "dataset.limit.test=24"]
     return [sys.executable, "-m", "fires_exp", "+experiment=gpt_4o_3shot", *SMALL[:-1], *settings, *places]
 
 
@@ -203,8 +203,8 @@ def test_a_baseline_that_was_killed_is_asked_what_is_missing_and_no_more(tmp_pat
         first.kill()
         first.wait()
         time.sleep(0.3)  # what was under way is answered into the void
-        (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-        kept, sent = ledger.read_text().count("\n"), len(server.requests)
+        (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+        kept, sent = cache.read_text().count("\n"), len(server.requests)
         assert sent < 24
         assert sent - kept <= 3
         again = subprocess.run(

@@ -30,7 +30,7 @@ def workspace(tmp_path, cache):
             tree = compose(
                 config_name="config",
                 overrides=[
-                    "recipe=train_epitome", "epitome=smoke", f"epitome.data={data}", "epitome.epochs=8", "trainer.progress=false",
+                    "recipe=train_epitome", "scale=smoke", f"epitome.data={data}", "epitome.epochs=8", "trainer.progress=false",
                     "epitome.optimizer.learning_rate=1e-2", "epitome.batch_size=8", f"paths.artifacts={tmp_path / artifacts}",
                     f"paths.cache={cache}", *overrides,
                 ],
@@ -124,5 +124,5 @@ def test_more_frozen_layers_than_there_are_is_one_line(workspace):
 def test_missing_data_is_one_line(workspace):
     work = workspace()
     work.config = replace(work.config, epitome=replace(work.config.epitome, data="/nowhere"))
-    with pytest.raises(DataError, match=r"no such folder /nowhere; write epitome\.data="):
+    with pytest.raises(DataError, match=r"epitome\.data=/nowhere "):
         make_scorer(work)

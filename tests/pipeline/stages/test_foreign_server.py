@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fires_exp.config.load import load_config, register_schema, write_yaml
 from fires_exp.errors import StageError
 from fires_exp.pipeline.run import run_recipe
-from fires_exp.policy.smollm2_vl import tiny_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 
 NEEDED = ("fastapi", "uvicorn", "openai")
 pytestmark = pytest.mark.skipif(
@@ -95,16 +95,16 @@ def test_a_baseline_behind_transformers_serve_answers_and_is_scored(url, model, 
     run(
         tmp_path, cache,
         "+experiment=gpt_4o_3shot", f"baseline.base_url={url}", f"baseline.model={model}", "baseline.api_key_env=null",
-        "baseline.max_tokens=8", "baseline.shots=1", "baseline.retries=0", "frames=none", "metrics=smoke", "epitome=smoke",
+        "baseline.max_tokens=8", "baseline.shots=1", "baseline.retries=0", "frames=none", "scale=smoke",
         "dataset.limit.test=3",
     )  # fmt: skip
     rows = lines(tmp_path / "run" / "predictions" / "baseline.jsonl")
     assert len(rows) == 3
     assert all(row["completion"] for row in rows)
     assert {row["finish_reason"] for row in rows} <= {"length", "stop"}
-    (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+    (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
     assert all(
-        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in lines(ledger)
+        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in lines(cache)
     )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "BLEU-2" in {row["name"] for row in metrics["policies"]["baseline"]}
@@ -120,8 +120,8 @@ def test_a_teacher_behind_transformers_serve_is_asked_again_and_what_it_says_is_
             "teacher.api_key_env=null", "teacher.max_tokens=8", "teacher.attempts=2", "teacher.retries=0", "frames=none",
             "dataset.limit.train=3",
         )  # fmt: skip
-    (ledger,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-    answers = lines(ledger)
+    (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+    answers = lines(cache)
     assert len(answers) == 6
     assert all(answer["usage"]["prompt_tokens"] > 500 for answer in answers)  # demonstrations, conversation and response
     (aside,) = (tmp_path / "artifacts" / "thoughts").glob("*/set_aside.jsonl")

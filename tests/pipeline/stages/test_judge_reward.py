@@ -15,7 +15,7 @@ from fires_exp.report.page import gather
 KEY = "sk-very-secret-0123456789"
 # GRPO alone; without a thought whatever the random backbone says is well-formed
 SMALL = [
-    "backbone=tiny", "frames=none", "aspects=no_thought", "grpo=smoke", "sampling=smoke", "metrics=smoke", "epitome=smoke",
+    "scale=smoke", "frames=none", "aspects=no_thought",
     "recipe=grpo_only", "recipe.stages=[grpo]", "recipe.policies=[]", "trainer.progress=false", "dataset.limit.train=6",
     "grpo.max_steps=3", "grpo.checkpoint_every_steps=1", "grpo.log_completions_every_steps=1",
     "reward=judge", "reward.support_skill_weight=0", "reward.judge.requests_per_minute=60000",
@@ -102,7 +102,7 @@ def test_a_judge_that_fails_stops_the_run_and_the_rest_is_asked_when_it_is_back(
 
     with serving(for_a_while) as server:
         with pytest.raises(ServiceError, match=r"requests in a row without an answer, the last for .*status 503: down") as caught:
-            start(server, "reward.judge.in_flight=1", name="failed")
+            start(server, "reward.judge.max_concurrent_requests=1", name="failed")
         assert "\n" not in str(caught.value)
         assert list((tmp_path / "artifacts" / "grpo").glob("*/checkpoints/step-*.ckpt"))
         server.faults.clear()
@@ -140,7 +140,7 @@ def test_nonsense_stops_the_run_and_more_attempts_go_on(start):
 
 def test_the_budget_holds_over_kills(start):
     # an answer costs 100 * 1 + 20 * 2 = 140 millionths
-    priced = ["reward.judge.price_prompt=1", "reward.judge.price_completion=2", "reward.judge.in_flight=1"]
+    priced = ["reward.judge.price_prompt=1", "reward.judge.price_completion=2", "reward.judge.max_concurrent_requests=1"]
     with serving(longer) as server:
         for place in range(3):
             with pytest.raises(ServiceError, match=r"reward\.judge\.max_cost=0\.003 is used up: 0\.00\d+ spent in \d+ requests"):
@@ -152,7 +152,7 @@ def test_the_budget_holds_over_kills(start):
 def test_another_judge_is_another_reward_and_pace_is_not(start, tmp_path):
     with serving(longer) as server:
         start(server)
-        start(server, "reward.judge.in_flight=2", "reward.judge.max_requests=1000", name="second")
+        start(server, "reward.judge.max_concurrent_requests=2", "reward.judge.max_requests=1000", name="second")
         assert len(list((tmp_path / "artifacts" / "grpo").glob("*/done.json"))) == 1
         start(server, "reward.judge.model=another", name="third")
         assert len(list((tmp_path / "artifacts" / "grpo").glob("*/done.json"))) == 2

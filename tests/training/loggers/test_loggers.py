@@ -1,4 +1,4 @@
-"""What loggers are told of a run, also of one that was killed, and what happens when Weights & Biases is not there."""
+"""What loggers record of a run, also of a killed one, and how a run continues when Weights & Biases fails."""
 
 import glob
 import json
@@ -24,11 +24,11 @@ from fires_exp.training.loggers.factory import open_logger, show_samples, tell_a
 # so that as much as possible is logged: well-formed answers, two steps of GRPO after the first window of health
 RUN = [
     "+experiment=smoke", "aspects=no_thought", "trainer.progress=false", "sft.validate_every_steps=1", "health.window_steps=1",
-    "frames=none", "epitome=smoke", "metrics=smoke", "metrics.include=[bleu_2,rouge_l,diff_epitome]", "dataset.limit.train=8",
+    "frames=none", "metrics.include=[bleu_2,rouge_l,diff_epitome]", "dataset.limit.train=8",
     "dataset.limit.val=2", "dataset.limit.test=2", "grpo.beta=0.04",
 ]  # fmt: skip
-# what that run cannot show: the judge asks a service, the tiny model does not think, BlenderBot is another model
-ELSEWHERE = {"reward/judge", "sft/cut_histories", *(f"aspect/{aspect}_unknown" for aspect in Aspect)}
+# metrics that this run cannot log: they need a judge's service, BlenderBot, or thoughts, which the tiny model does not write
+NOT_LOGGED = {"reward/judge", "sft/cut_histories", *(f"aspect/{aspect}_unknown" for aspect in Aspect)}
 ROW = {
     "step": 0, "example_id": "a-1", "place": 0, "prompt": "seeker: I told you.", "thought": "Emotion: *worry*",
     "response": "Told me <b>what</b>?", "reference_response": "I see.", "completion": "…", "reward": 0.4, "reward_format": 1.0,
@@ -63,7 +63,7 @@ def offline_runs(run_folder):
 
 
 def numbers(path):
-    """The rows of a metrics.jsonl, those of one step in one."""
+    """The rows of a metrics.jsonl, merged by step."""
     rows = {}
     for line in path.read_text().splitlines():
         row = json.loads(line)
@@ -72,9 +72,9 @@ def numbers(path):
 
 
 @pytest.fixture(scope="module")
-def sent(tmp_path_factory, cache):
-    """The folder of a run that was written offline, and the server that got it afterwards."""
-    folder = tmp_path_factory.mktemp("sent")
+def uploaded(tmp_path_factory, cache):
+    """The folder of a run that was logged offline, and the server to which it was uploaded afterwards."""
+    folder = tmp_path_factory.mktemp("uploaded")
     config = composed(*RUN, "logger=wandb", f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}")
     (folder / "run").mkdir()
     write_yaml(config, folder / "run" / "resolved.yaml")
@@ -91,8 +91,8 @@ def runs_of(server, stage):
     return [name for name, run in server.runs.items() if run["jobType"] == stage]
 
 
-def test_an_offline_run_is_sent_later_without_losing_any_of_it(sent):
-    folder, server = sent
+def test_an_offline_run_is_uploaded_later_without_loss(uploaded):
+    folder, server = uploaded
     assert {run["groupName"] for run in server.runs.values()} == {"smoke"}
     assert sorted(run["jobType"] for run in server.runs.values()) == ["epitome"] * 3 + ["evaluate", "grpo", "sft"]
     for stage in ("sft", "grpo"):
@@ -112,26 +112,26 @@ def test_an_offline_run_is_sent_later_without_losing_any_of_it(sent):
     assert all(row["prompt"].startswith(("seeker: ", "supporter: ")) for row in shown)
 
 
-def test_every_panel_s_metrics_are_logged_and_every_logged_metric_has_a_panel(sent):
-    _, server = sent
+def test_every_metric_of_a_panel_is_logged_and_every_logged_metric_has_a_panel(uploaded):
+    _, server = uploaded
     logged = {name for run in server.runs for row in server.rows(run) for name in row} - {"step"}
     drawn = {metric for plan in panels.DASHBOARD for metric in plan.metrics}
     scores = {metric for plan in panels.SCORE_CHARTS for metric in plan.metrics}
-    assert {name for name in logged if not name.startswith("eval/")} == drawn - scores - ELSEWHERE
+    assert {name for name in logged if not name.startswith("eval/")} == drawn - scores - NOT_LOGGED
     assert logged & scores >= {panels.score_name(policy, "BLEU-2") for policy in ("zero_shot", "sft", "grpo")}
     media = {key for run in server.history.values() for line in run.values() for key in json.loads(line)}
     assert {plan.key for plan in (*panels.TABLES, *panels.DISTRIBUTIONS)} <= media
 
 
-def test_the_key_is_in_no_file_of_an_offline_run(sent):
-    folder, server = sent
+def test_the_key_is_in_no_file_of_an_offline_run(uploaded):
+    folder, server = uploaded
     files = [path for path in (folder / "run").rglob("*") if path.is_file()]
     assert len([path for path in files if path.suffix == ".wandb"]) == 6
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert not [name for name, content in server.files.items() if KEY.encode() in content]
 
 
-def test_a_run_that_is_killed_and_goes_on_is_one_run_with_each_step_once(tmp_path, cache, monkeypatch):
+def test_a_killed_and_resumed_run_is_one_run_with_each_step_once(tmp_path, cache, monkeypatch):
     def command(name):
         return [
             sys.executable, "-m", "fires_exp", *RUN, "logger=wandb", "recipe.stages=[sft]", "recipe.policies=[]",
@@ -163,7 +163,7 @@ def test_a_run_that_is_killed_and_goes_on_is_one_run_with_each_step_once(tmp_pat
 
 @pytest.fixture
 def opened(tmp_path):
-    """A logger of GRPO in a folder of its own; `steps` were done before."""
+    """A function that opens a logger of GRPO after `steps` were done."""
 
     def start(*overrides, steps=(), rows=()):
         config = composed("+experiment=smoke", *overrides)
@@ -183,7 +183,7 @@ def opened(tmp_path):
     return start
 
 
-def test_online_a_run_is_at_the_server_when_its_stage_ends(opened, monkeypatch, caplog):
+def test_an_online_run_is_uploaded_when_its_stage_ends(opened, monkeypatch, caplog):
     with wandb_server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
@@ -196,7 +196,7 @@ def test_online_a_run_is_at_the_server_when_its_stage_ends(opened, monkeypatch, 
     assert warnings_of(caplog) == []
 
 
-def test_a_server_that_dies_in_mid_run_costs_a_line_and_what_it_missed_is_sent_later(opened, monkeypatch, caplog):
+def test_a_server_that_dies_during_a_run_is_one_warning_and_the_rest_is_uploaded_later(opened, monkeypatch, caplog):
     with wandb_server() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
@@ -213,28 +213,30 @@ def test_a_server_that_dies_in_mid_run_costs_a_line_and_what_it_missed_is_sent_l
     logger.finalize("success")
     assert time.monotonic() - began < 10
     (line,) = warnings_of(caplog)
-    assert line.startswith("W&B: it did not take all of it within 1 s, ")
-    assert line.endswith(f"`wandb sync {logger.folder}` sends what is there")
+    assert line.startswith("W&B: ")
+    assert "within 1 s" in line
+    assert f"`wandb sync {logger.folder}`" in line
     with wandb_server() as server:
         sync(server, str(logger.folder))
         assert [row["reward/total"] for row in server.rows(logger.version)] == [step / 2 for step in range(20)]
 
 
-def test_a_sender_that_ends_is_said_once_and_the_run_goes_on(opened, monkeypatch, caplog):
+def test_an_upload_process_that_ends_is_one_warning_and_the_run_continues(opened, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_API_KEY", "no key at all")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     logger = opened("logger=wandb_online")
     until = time.monotonic() + 30
-    while not logger.sender.gave_up and time.monotonic() < until:
+    while not logger.sync_process.has_ended and time.monotonic() < until:
         time.sleep(0.05)
     for step in range(3):
         logger.log_metrics({"reward/total": 0.0}, step=step)
     logger.finalize("success")
     (line,) = warnings_of(caplog)
-    assert line.startswith("W&B: its sender ended, ")
+    assert line.startswith("W&B: the upload process ended")
+    assert str(logger.sync_log) in line
 
 
-def test_whatever_wandb_raises_is_said_once_and_the_run_goes_on(opened, monkeypatch, caplog):
+def test_any_exception_of_wandb_is_one_warning_and_the_run_continues(opened, monkeypatch, caplog):
     logger = opened("logger=wandb")
 
     def fail(*args, **kwargs):
@@ -244,11 +246,11 @@ def test_whatever_wandb_raises_is_said_once_and_the_run_goes_on(opened, monkeypa
     for step in range(3):
         logger.log_metrics({"reward/total": 0.0}, step=step)
     (line,) = warnings_of(caplog)
-    assert line.startswith("W&B: BrokenPipeError: the service is gone; nothing else is lost")
+    assert line.startswith("W&B: BrokenPipeError: the service is gone; ")
     logger.run.finish()
 
 
-def test_a_wandb_that_does_not_even_start_costs_a_line_and_the_numbers_are_in_a_table(opened, monkeypatch, caplog, tmp_path):
+def test_a_wandb_that_does_not_start_is_one_warning_and_metrics_go_to_csv(opened, monkeypatch, caplog, tmp_path):
     def fail(**kwargs):
         raise RuntimeError("The wandb service process exited with 1.\nIts log: …")
 
@@ -264,10 +266,10 @@ def test_a_wandb_that_does_not_even_start_costs_a_line_and_the_numbers_are_in_a_
     ]
 
 
-def test_tensorboard_has_the_layout_the_texts_the_distributions_and_each_step_once(opened, tmp_path):
+def test_tensorboard_has_layout_texts_distributions_and_each_step_once(opened, tmp_path):
     done = [{"step": step, "reward/total": step / 2} for step in range(3)]
     first = opened("logger=tensorboard", steps=done[:1], rows=[ROW])
-    first.log_metrics({"reward/total": 7.0}, step=1)  # after the last checkpoint: done again below
+    first.log_metrics({"reward/total": 7.0}, step=1)  # after the last checkpoint, so repeated below
     first.finalize("failed")
     second = opened("logger=tensorboard", steps=done, rows=[ROW])
     second.finalize("success")
@@ -281,7 +283,7 @@ def test_tensorboard_has_the_layout_the_texts_the_distributions_and_each_step_on
     assert [category.title for category in categories] == ["Rewards", "Form", "Health", "Policy", "Aspects", "Speed"]
 
 
-def test_samples_are_shown_as_many_as_configured_and_none_where_texts_must_not_leave(opened, tmp_path):
+def test_the_configured_number_of_completions_is_logged_and_none_if_it_is_0(opened, tmp_path):
     rows = [{**ROW, "place": place} for place in range(5)]
     assert len(completions_table.table(rows, 3)) == 3
     logger = opened("logger=tensorboard", "logger.completions=0", steps=[{"step": 0, "reward/total": 0.0}], rows=rows)
@@ -291,7 +293,7 @@ def test_samples_are_shown_as_many_as_configured_and_none_where_texts_must_not_l
     assert "distribution/reward" in events.Tags()["distributions"]
 
 
-def test_markup_in_a_sample_is_shown_and_secrets_are_not(monkeypatch):
+def test_markup_in_a_completion_is_displayed_and_secrets_are_hidden(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghijklmnopqrst")
     (shown,) = completions_table.table([{**ROW, "response": "seeker: a|b <script> _x_\nhf_abcdefghijklmnopqrst"}], 1)
     assert shown["response"] == "seeker: a|b <script> _x_\n***"

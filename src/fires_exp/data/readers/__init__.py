@@ -1,1 +1,1 @@
-"""Readers of corpora."""
+"""One file per corpus layout; `registry.py` names the datasets."""

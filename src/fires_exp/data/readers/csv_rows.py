@@ -13,32 +13,32 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
-from fires_exp.data.readers.row_errors import RowError, RowProblems, shown
+from fires_exp.data.readers.row_errors import RowError, RowProblems, quoted
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.errors import DataError
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d):([0-5]\d)[,.]", re.ASCII)
 _MILLISECONDS = {f"{number:03d}": number for number in range(1000)}
-_LONGEST_TIME = len("HH:MM:SS,mmm")
-_MOST_DIGITS = 9
-_REMEMBERED = 8192  # an hour's seconds and a corpus's numbers come again and again, one after another
+_MAX_TIME_LENGTH = len("HH:MM:SS,mmm")
+_MAX_DIGITS = 9
+_CACHED_CELLS = 8192  # neighboring rows of a corpus share most of their numbers and times
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")  # how `surrogateescape` marks a byte that is not UTF-8
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and it would take thrice as long
+@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and creating it would take 3x as long
 class CsvRow:
-    """A row's cells by column name. The methods raise `RowError` for a cell that does not hold what they promise."""
+    """A row's cells by column name. Its methods raise `RowError` where a cell does not hold the expected type."""
 
     file: str
     line: int
     cells: Mapping[str, str]
 
     def number(self, column: str) -> int:
-        """A whole number of at least 0."""
+        """An integer of at least 0."""
         cell = self.cells[column].strip()
-        number = _whole_number(cell) if len(cell) <= _MOST_DIGITS else None
+        number = _integer(cell) if len(cell) <= _MAX_DIGITS else None
         if number is None:
-            raise RowError(f"{column} {shown(cell)} is not a whole number")
+            raise RowError(f"{column} {quoted(cell)} is not a whole number of at least 0")
         return number
 
     def text(self, column: str) -> str:
@@ -53,50 +53,50 @@ class CsvRow:
         cell = self.cells[column].strip()
         if not cell:
             return None
-        clock = _clock(cell[:-3]) if len(cell) <= _LONGEST_TIME else None
+        clock = _clock_seconds(cell[:-3]) if len(cell) <= _MAX_TIME_LENGTH else None
         milliseconds = _MILLISECONDS.get(cell[-3:])
         if clock is None or milliseconds is None:
-            raise RowError(f"{column} {shown(cell)} is not HH:MM:SS,mmm")
+            raise RowError(f"{column} {quoted(cell)} is not HH:MM:SS,mmm")
         return (clock * 1000 + milliseconds) / 1000
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _whole_number(cell: str) -> int | None:
+@lru_cache(maxsize=_CACHED_CELLS)
+def _integer(cell: str) -> int | None:
     return int(cell) if cell.isdigit() and cell.isascii() else None
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _clock(text: str) -> int | None:
-    """Seconds of `HH:MM:SS,`."""
-    time = _CLOCK.fullmatch(text)
-    if time is None:
+@lru_cache(maxsize=_CACHED_CELLS)
+def _clock_seconds(text: str) -> int | None:
+    """The seconds of `HH:MM:SS,`."""
+    match = _CLOCK.fullmatch(text)
+    if match is None:
         return None
-    hours, minutes, seconds = map(int, time.groups())
+    hours, minutes, seconds = map(int, match.groups())
     return (hours * 60 + minutes) * 60 + seconds
 
 
 def read_csv(path: Path, columns: Sequence[str], problems: RowProblems) -> Iterator[CsvRow]:
-    """The rows of a UTF-8 file with a header; `.gz` is unpacked, blank lines are passed over.
+    """The rows of a UTF-8 file with a header; `.gz` is unpacked, blank lines are skipped.
 
-    A missing file or column raises `DataError`; a row that cannot be read goes to `problems`.
+    A missing file or column raises `DataError`; a row that cannot be read is added to `problems`.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         reader = csv.reader(file, strict=True)
         try:
             header = [name.strip() for name in _next_cells(reader, path) or []]
         except RowError as error:
-            raise DataError(f"{path.name}:1: the header {error.problem}; mend it") from None
+            raise DataError(f"{path.name}:1: the header {error.problem}; correct it") from None
         missing = [column for column in columns if column not in header]
         if missing and any("\0" in name or _NOT_UTF8.search(name) for name in header):
             raise DataError(f"{path.name}:1: the header is not UTF-8; save the file as UTF-8")
         if missing:
-            raise DataError(f"{path.name}: no column {', '.join(missing)}; its first line has to name {', '.join(columns)}")
+            raise DataError(f"{path.name}: no column {', '.join(missing)}; the first line must name {', '.join(columns)}")
         name = path.name
         while True:
             line = reader.line_num + 1
             try:
                 cells = _next_cells(reader, path)
-                row = CsvRow(file=name, line=line, cells=_by_column(header, cells)) if cells else None
+                row = CsvRow(file=name, line=line, cells=_cells_by_column(header, cells)) if cells else None
             except RowError as error:
                 problems.add(name, line, error)
                 continue
@@ -106,12 +106,12 @@ def read_csv(path: Path, columns: Sequence[str], problems: RowProblems) -> Itera
                 return
 
 
-def _opened(path: Path) -> TextIO:
-    """A file that is read line by line; bytes that are not UTF-8 stay marked, so that the row they stand in can be named."""
+def _open(path: Path) -> TextIO:
+    """A file that is decoded line by line. Bytes that are not UTF-8 stay marked, so that an error can name their row."""
     try:
         content = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
     except FileNotFoundError:
-        raise DataError(f"no such file {path}; a dataset of this kind needs it, or is dataset.root another folder?") from None
+        raise DataError(f"file {path} is missing; add it, or set dataset.root to the folder that has it") from None
     except OSError as error:
         raise _unreadable(path, error) from None
     return io.TextIOWrapper(cast(BinaryIO, content), encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -122,25 +122,25 @@ def _next_cells(reader: Iterator[list[str]], path: Path) -> list[str] | None:
     try:
         return next(reader, None)
     except csv.Error as error:
-        reason = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
+        reason = "a quote is never closed" if "unexpected end" in str(error) else str(error)
         raise RowError(f"cannot be read as csv ({reason})") from None
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {path} ({error}); is the file whole?")
+    return DataError(f"cannot read {path} ({error}); check that the file is complete")
 
 
-def _by_column(header: list[str], cells: list[str]) -> dict[str, str]:
+def _cells_by_column(header: list[str], cells: list[str]) -> dict[str, str]:
     if len(cells) != len(header):
-        raise RowError(f"has {len(cells)} cells where the header has {len(header)}")
-    whole = "".join(cells)
-    if whole.isascii() and "\0" not in whole:  # nearly all: no need to look at each cell
+        raise RowError(f"has {len(cells)} cells, but the header has {len(header)}")
+    joined = "".join(cells)
+    if joined.isascii() and "\0" not in joined:  # nearly all rows: no need to check each cell
         return dict(zip(header, cells, strict=True))
     for column, cell in zip(header, cells, strict=True):
         if _NOT_UTF8.search(cell):
-            raise RowError(f"{column} is not UTF-8 ({shown(cell)})", "save the file as UTF-8")
+            raise RowError(f"{column} is not UTF-8 ({quoted(cell)})", "save the file as UTF-8")
         if "\0" in cell:
-            raise RowError(f"{column} has a NUL byte ({shown(cell)})")
+            raise RowError(f"{column} has a NUL byte ({quoted(cell)})")
     return dict(zip(header, cells, strict=True))

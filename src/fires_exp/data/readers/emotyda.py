@@ -1,11 +1,11 @@
 """EMOTyDA-ESC, our own subset: 304 test instances from the MELD half of EMOTyDA, which has no supporter and no split.
 
-The paper's 310 instances cannot be determined from what is public. Ours: dialogues from Dialogue_ID 831 on (the last fifth)
-with exactly two speakers; the target is a turn that has an earlier turn and none of whose utterances MELD calls negative
-or EMOTyDA a backchannel or a greeting. Whoever speaks the target is the supporter, so roles differ from instance to instance.
+Public sources do not determine the paper's 310 instances. Ours: dialogues with a Dialogue_ID of 831 or more (the last fifth)
+and exactly two speakers; the target is a turn that has an earlier turn, and none of its utterances is negative in MELD or a
+backchannel or greeting in EMOTyDA. The target's speaker is the supporter, so that roles differ between instances.
 
-The text of `EMOTyDA_MELD.csv` is damaged; MELD's own file has the same utterances intact. The Dialogue Act chooses
-instances and is no label: a prompt never sees it.
+The text of `EMOTyDA_MELD.csv` is damaged; MELD's own file has the same utterances intact. The Dialogue Act only selects
+instances; it is not a label and reaches no prompt.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fires_exp.data.readers.csv_rows import CsvRow, read_csv
+from fires_exp.data.readers.interface import ReadRequest
 from fires_exp.data.readers.row_errors import RowError, RowProblems
 from fires_exp.data.readers.utterances import SpokenLine, Turn, clean_labels, merge_turns
 from fires_exp.data.records import SupportExample
@@ -34,17 +35,22 @@ _UNSUPPORTIVE_ACTS = ("b", "g")
 UtteranceKey = tuple[int, int]
 
 
+def read_emotyda_dataset(request: ReadRequest) -> tuple[SupportExample, ...]:
+    """The instances of `dataset=emotyda_esc`."""
+    return read_emotyda_esc(request.folder(), video_pattern=request.video_pattern, problems=request.problems)
+
+
 def read_emotyda_esc(root: Path, *, video_pattern: str, problems: RowProblems) -> tuple[SupportExample, ...]:
-    """The instances in the order of the file, all in split `test`. `DataError` for a file or column that is missing."""
-    clean = _by_key(root / TEXT_FILE, _TEXT_COLUMNS, problems)
+    """The instances in the order of the file, all of them in split `test`. Raises `DataError` for a missing file or column."""
+    text_rows = _rows_by_key(root / TEXT_FILE, _TEXT_COLUMNS, problems)
     dialogues: dict[int, dict[int, SpokenLine]] = {}
     unsupportive: set[UtteranceKey] = set()
-    for key, row in _by_key(root / LABEL_FILE, _LABEL_COLUMNS, problems).items():
+    for key, row in _rows_by_key(root / LABEL_FILE, _LABEL_COLUMNS, problems).items():
         with problems.at(row.file, row.line):
-            if key not in clean:
+            if key not in text_rows:
                 raise RowError(f"Utterance_ID {key[1]} of Dialogue_ID {key[0]} is not in {TEXT_FILE}")
-            dialogues.setdefault(key[0], {})[key[1]] = _spoken_line(row, clean[key], video_pattern)
-            sentiment, act = clean[key].cells["Sentiment"].strip(), row.cells["Dialogue Act"].strip()
+            dialogues.setdefault(key[0], {})[key[1]] = _spoken_line(row, text_rows[key], video_pattern)
+            sentiment, act = text_rows[key].cells["Sentiment"].strip(), row.cells["Dialogue Act"].strip()
             if sentiment == _UNSUPPORTIVE_SENTIMENT or act in _UNSUPPORTIVE_ACTS:
                 unsupportive.add(key)
     return tuple(
@@ -54,8 +60,8 @@ def read_emotyda_esc(root: Path, *, video_pattern: str, problems: RowProblems) -
     )
 
 
-def _by_key(path: Path, columns: tuple[str, ...], problems: RowProblems) -> dict[UtteranceKey, CsvRow]:
-    """The rows of the subset's dialogues; the rest of the file is not looked at."""
+def _rows_by_key(path: Path, columns: tuple[str, ...], problems: RowProblems) -> dict[UtteranceKey, CsvRow]:
+    """The rows of the subset's dialogues; the other rows of the file are skipped."""
     rows: dict[UtteranceKey, CsvRow] = {}
     for row in read_csv(path, columns, problems):
         with problems.at(row.file, row.line):
@@ -63,15 +69,15 @@ def _by_key(path: Path, columns: tuple[str, ...], problems: RowProblems) -> dict
             if key[0] < _FIRST_DIALOGUE:
                 continue
             if key in rows:
-                raise RowError(f"Utterance_ID {key[1]} of Dialogue_ID {key[0]} stands in line {rows[key].line} already")
+                raise RowError(f"Utterance_ID {key[1]} of Dialogue_ID {key[0]} is already in line {rows[key].line}")
             rows[key] = row
     return rows
 
 
-def _spoken_line(row: CsvRow, clean: CsvRow, video_pattern: str) -> SpokenLine:
+def _spoken_line(row: CsvRow, text_row: CsvRow, video_pattern: str) -> SpokenLine:
     return SpokenLine(
         speaker=row.text("Speaker"),
-        text=clean.text("Utterance"),
+        text=text_row.text("Utterance"),
         emotions=clean_labels([row.cells["Emotion"]]),
         strategies=(),
         video=episode_name(video_pattern, row.number("Season"), row.number("Episode")),

@@ -1,7 +1,7 @@
-"""Pairs of a seeker's post and a response, labeled with levels of support skills: EPITOME's published layout.
+"""Pairs of a seeker's post and a response, labeled with levels of support skills, in EPITOME's published layout.
 
-A folder holds one csv a mechanism, `emotional-reactions*.csv`, `interpretations*.csv` and `explorations*.csv`, each with the
-columns sp_id, rp_id, seeker_post, response_post, level (0, 1 or 2) and rationales (pieces of the response, separated by `|`).
+A folder holds one csv file per mechanism, `emotional-reactions*.csv`, `interpretations*.csv` and `explorations*.csv`, with the
+columns sp_id, rp_id, seeker_post, response_post, level (0, 1 or 2) and rationales (parts of the response, separated by `|`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.data.readers.csv_rows import CsvRow, read_csv
-from fires_exp.data.readers.row_errors import RowError, RowProblems, shown
+from fires_exp.data.readers.row_errors import RowError, RowProblems, quoted
 from fires_exp.data.readers.sample import SAMPLE_ROOT
 from fires_exp.data.records import SPLITS, Split
 from fires_exp.errors import DataError
@@ -30,7 +31,7 @@ _COLUMNS = ("sp_id", "rp_id", "seeker_post", "response_post", "level", "rational
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SkillLabel:
-    """A mechanism's level and the spans [start, end) of the response, in characters, that carry it.
+    """The level of a mechanism and its rationales: spans [start, end) of the response, in characters.
 
     >>> SkillLabel(level=2, spans=((0, 11),))
     SkillLabel(level=2, spans=((0, 11),))
@@ -52,19 +53,19 @@ class SupportPair:
 
 
 def read_support_pairs(folder: Path | None) -> tuple[SupportPair, ...]:
-    """The pairs of a folder, or of the sample for None; of a pair that stands there twice, the first.
+    """The pairs of a folder, or those of the sample for None; the first row of a pair that occurs twice.
 
-    Raises `DataError` where a file is missing, a row is wrong, or the three files do not hold the same pairs.
+    Raises `DataError` if a file is missing, a row is invalid, or the three files do not hold the same pairs.
     """
     folder = SAMPLE_PAIRS if folder is None else folder
     if not folder.is_dir():
-        raise DataError(f"no such folder {folder}; write epitome.data=<folder with EPITOME's csv files>, or null for the sample")
-    tables = [_read_table(_file_of(folder, stem)) for stem in MECHANISM_FILES.values()]
+        raise DataError(f"epitome.data={folder} is not a folder; write epitome.data=<folder with EPITOME's csv files>, or null")
+    tables = [_read_table(_mechanism_file(folder, stem)) for stem in MECHANISM_FILES.values()]
     first = tables[0]
     for table in tables[1:]:
         for key in first.keys() ^ table.keys():
-            file, line = (first.get(key) or table[key]).place
-            raise DataError(f"{file}:{line}: the pair {' '.join(key)} does not stand in all three files; add it or take it out")
+            row = first.get(key) or table[key]
+            raise DataError(f"{row.file}:{row.line}: the pair {' '.join(key)} is not in all three files; add it or remove it")
     return tuple(
         SupportPair(
             seeker_id=key[0],
@@ -80,21 +81,21 @@ def read_support_pairs(folder: Path | None) -> tuple[SupportPair, ...]:
 def split_pairs(
     pairs: Sequence[SupportPair], *, val_fraction: float, test_fraction: float, seed: int
 ) -> dict[Split, tuple[SupportPair, ...]]:
-    """A seeded split by seeker post: no post, whatever its id, stands on two sides. Fractions are of the posts.
+    """A seeded split by seeker post: equal posts are in one split, even under different ids. Fractions are of the posts.
 
-    Raises `DataError` where a split would be empty.
+    Raises `DataError` if a split would be empty.
     """
     posts = sorted({pair.seeker for pair in pairs})
     random.Random(f"{seed}/support_pairs").shuffle(posts)  # noqa: S311  a draw, not a secret
-    first, second = round(test_fraction * len(posts)), round((test_fraction + val_fraction) * len(posts))
-    side: dict[str, Split] = {
-        post: "test" if place < first else "val" if place < second else "train" for place, post in enumerate(posts)
+    test_end, val_end = round(test_fraction * len(posts)), round((test_fraction + val_fraction) * len(posts))
+    split_of_post: dict[str, Split] = {
+        post: "test" if index < test_end else "val" if index < val_end else "train" for index, post in enumerate(posts)
     }
-    split = {name: tuple(pair for pair in pairs if side[pair.seeker] == name) for name in SPLITS}
-    for name, members in split.items():
+    pairs_by_split = {split: tuple(pair for pair in pairs if split_of_post[pair.seeker] == split) for split in SPLITS}
+    for split, members in pairs_by_split.items():
         if not members:
-            raise DataError(f"{len(posts)} seeker posts are too few: the {name} split is empty; add pairs, or raise its fraction")
-    return split
+            raise DataError(f"{len(posts)} seeker posts are too few: the {split} split is empty; add pairs or raise its fraction")
+    return pairs_by_split
 
 
 def pairs_hash(pairs: Sequence[SupportPair]) -> str:
@@ -108,23 +109,24 @@ def pairs_hash(pairs: Sequence[SupportPair]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
-    place: tuple[str, int]
+    file: str
+    line: int
     seeker: str
     response: str
     label: SkillLabel
 
 
-def _file_of(folder: Path, stem: str) -> Path:
-    found = sorted(folder.glob(f"{stem}*.csv"))
-    if len(found) != 1:
-        problem = "no file" if not found else f"{len(found)} files"
-        raise DataError(f"{folder}: {problem} {stem}*.csv; EPITOME's layout has exactly one a mechanism")
-    return found[0]
+def _mechanism_file(folder: Path, stem: str) -> Path:
+    files = sorted(folder.glob(f"{stem}*.csv"))
+    if len(files) != 1:
+        count = f"{len(files)} files" if files else "no file"
+        raise DataError(f"{folder} has {count} {stem}*.csv; EPITOME's layout has exactly one per mechanism")
+    return files[0]
 
 
 def _read_table(path: Path) -> dict[tuple[str, str], _Row]:
     table: dict[tuple[str, str], _Row] = {}
-    problems = RowProblems("skip")
+    problems = RowProblems(BadRowPolicy.skip)
     for row in read_csv(path, _COLUMNS, problems):
         with problems.at(row.file, row.line):
             table.setdefault((row.text("sp_id"), row.text("rp_id")), _read_row(row))
@@ -139,9 +141,10 @@ def _read_row(row: CsvRow) -> _Row:
         raise RowError(f"level {level} is not 0, 1 or 2")
     response = row.cells["response_post"]
     if not response.strip():
-        raise RowError(f"response_post {shown(response)} is empty")
+        raise RowError(f"response_post {quoted(response)} is empty")
     return _Row(
-        place=(row.file, row.line),
+        file=row.file,
+        line=row.line,
         seeker=row.text("seeker_post"),
         response=response,
         label=SkillLabel(level=level, spans=rationale_spans(response, row.cells["rationales"])),
@@ -149,12 +152,14 @@ def _read_row(row: CsvRow) -> _Row:
 
 
 def rationale_spans(response: str, rationales: str) -> tuple[tuple[int, int], ...]:
-    """Where the `|`-separated pieces stand in the response. A piece that does not stand there word by word is passed over: some
-    hundred of the published ones do not."""
+    """The spans of the `|`-separated rationales in the response, sorted.
+
+    A rationale that is no exact part of the response is dropped; some hundred of the published ones are not.
+    """
     spans = []
-    for piece in rationales.split("|"):
-        words = piece.strip()
-        place = response.find(words) if words else -1
-        if place >= 0:
-            spans.append((place, place + len(words)))
+    for rationale in rationales.split("|"):
+        text = rationale.strip()
+        start = response.find(text) if text else -1
+        if start >= 0:
+            spans.append((start, start + len(text)))
     return tuple(sorted(spans))

@@ -1,4 +1,4 @@
-"""Bring your own conversations: JSON Lines, one conversation a line, in one `.jsonl` file or a folder of them.
+"""Your own conversations as JSON Lines: one conversation per line, in one `.jsonl` file or a folder of them.
 
     {"id": "talk-7", "split": "train", "turns": [
         {"speaker": "seeker", "text": "I failed the exam.", "emotions": ["sadness"],
@@ -6,16 +6,16 @@
         {"speaker": "supporter", "text": "What happened?", "strategies": ["open question"],
          "thought": {"emotion": "sad and ashamed", "response_strategy": "I should ask."}}]}
 
-(on one line each, of course)
+Each conversation is on a single line of the file.
 
 - conversation: `id` (unique over all files), `split` (train, val or test), `turns` (at least one). All required.
 - turn: `speaker` (seeker or supporter) and `text` are required. `emotions` and `strategies` are lists of labels. `video` (a path
-  relative to dataset.video_root) comes with `start_seconds` and `end_seconds`, the turn's span of it.
+  relative to dataset.video_root) needs `start_seconds` and `end_seconds`, the turn's span in it.
 - `thought`, on a supporter turn only, is the corpus's own thought before it: any of `visual_scene`, `emotion`, `situation` and
-  `response_strategy`, each a text.
+  `response_strategy`, each of them a text.
 
-Other keys are refused. Consecutive turns of one speaker are merged into one; a thought belongs to the first of them. A bad
-line is a bad row: with dataset.on_bad_row=skip its whole conversation is left out.
+Other keys are errors. Consecutive turns of one speaker are merged into one; a thought belongs to the first of them. An invalid
+line is a bad row: dataset.on_bad_row=skip leaves its whole conversation out.
 """
 
 from __future__ import annotations
@@ -24,32 +24,39 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from fires_exp.data.readers.row_errors import RowError, RowProblems, shown
+from fires_exp.data.readers.interface import ReadRequest, cached_examples
+from fires_exp.data.readers.row_errors import RowError, RowProblems, quoted
 from fires_exp.data.readers.utterances import NOTE_ASPECTS, SpokenLine, clean_labels, clean_text, merge_turns
-from fires_exp.data.records import SPLITS, Conversation, Role
+from fires_exp.data.records import SPLITS, Conversation, Role, SupportExample
 from fires_exp.errors import DataError
 
 _ROLES: Mapping[str, Role] = {"seeker": "seeker", "supporter": "supporter"}
 _CONVERSATION_KEYS = ("id", "split", "turns")
 _SPAN_KEYS = ("video", "start_seconds", "end_seconds")
 _TURN_KEYS = ("speaker", "text", "emotions", "strategies", *_SPAN_KEYS, "thought")
-_LONGEST_SECONDS = 1e6
+_MAX_SECONDS = 1e6
+
+
+def read_jsonl_dataset(request: ReadRequest) -> tuple[SupportExample, ...]:
+    """The instances of `dataset=jsonl`."""
+    root = request.file_or_folder()
+    return cached_examples(request, [request.dataset], jsonl_files(root), lambda: read_jsonl(root, problems=request.problems))
 
 
 def read_jsonl(root: Path, *, problems: RowProblems) -> tuple[Conversation, ...]:
-    """The conversations in the order of the files' names and of their lines. `DataError` where there is no such file."""
+    """The conversations, sorted by file name, then in the order of the lines. Raises `DataError` if there is no file."""
     files = jsonl_files(root)
     if not files:
-        raise DataError(f"no .jsonl file in {root}; put one conversation a line there, or is dataset.root another folder?")
+        raise DataError(f"dataset.root={root} has no .jsonl file; add one, or write dataset.root=<.jsonl file or folder of them>")
     conversations: dict[str, Conversation] = {}
     for file in files:
-        for number, line in enumerate(_lines_of(file), start=1):
+        for number, line in enumerate(_read_lines(file), start=1):
             if not line.strip():
                 continue
             with problems.at(file.name, number):
-                conversation = _conversation(_object_of(line), row=number, source=f"{file.name}:{number}")
+                conversation = _conversation(_parse_line(line), row=number, source=f"{file.name}:{number}")
                 if conversation.id in conversations:
-                    raise RowError(f"id {shown(conversation.id)} stands in {conversations[conversation.id].source} already")
+                    raise RowError(f"id {quoted(conversation.id)} is already in {conversations[conversation.id].source}")
                 conversations[conversation.id] = conversation
     return tuple(conversations.values())
 
@@ -58,14 +65,14 @@ def jsonl_files(root: Path) -> list[Path]:
     return sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
 
 
-def _lines_of(file: Path) -> list[bytes]:
+def _read_lines(file: Path) -> list[bytes]:
     try:
         return file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     except OSError as error:
-        raise DataError(f"cannot read {file} ({error.strerror}); write dataset.root=<.jsonl file, or folder of them>") from None
+        raise DataError(f"cannot read {file} ({error.strerror}); write dataset.root=<.jsonl file or folder of them>") from None
 
 
-def _object_of(line: bytes) -> object:
+def _parse_line(line: bytes) -> object:
     try:
         return json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -80,20 +87,21 @@ def _conversation(value: object, *, row: int, source: str) -> Conversation:
     fields = _fields(value, "the conversation", required=_CONVERSATION_KEYS, known=_CONVERSATION_KEYS)
     identifier = _text(fields["id"], "id")
     if not identifier.isprintable():
-        raise RowError(f"id {shown(identifier)} has characters that cannot be printed")
+        raise RowError(f"id {quoted(identifier)} has non-printable characters")
     split = next((split for split in SPLITS if split == fields["split"]), None)
     if split is None:
-        raise RowError(f"split {shown(fields['split'])} is none of {', '.join(SPLITS)}")
-    spoken = list(fields["turns"]) if isinstance(fields["turns"], list) else []
-    if not spoken:
-        raise RowError(f"turns is {shown(fields['turns'])}", "write a list of turns")
-    lines = [_spoken_line(turn, number=number, row=row) for number, turn in enumerate(spoken, start=1)]
-    thoughts = dict(_thoughts(spoken))
+        raise RowError(f"split {quoted(fields['split'])} is not one of {', '.join(SPLITS)}")
+    turn_values = list(fields["turns"]) if isinstance(fields["turns"], list) else []
+    if not turn_values:
+        raise RowError(f"turns is {quoted(fields['turns'])}", "write a list of turns")
+    lines = [_spoken_line(turn, number=number, row=row) for number, turn in enumerate(turn_values, start=1)]
+    thoughts = dict(_thoughts(turn_values))
     turns = merge_turns(lines)
     notes = {index: thoughts.pop(turn.lines[0].number, {}) for index, turn in enumerate(turns)}
     if thoughts:
         raise RowError(
-            f"turn {min(thoughts)} goes on with the turn before it", "write its thought on the first turn of the speaker"
+            f"turn {min(thoughts)} has a thought but continues the turn before it",
+            "move it to the speaker's first turn",
         )
     return Conversation(
         id=identifier,
@@ -108,19 +116,19 @@ def _spoken_line(value: object, *, number: int, row: int) -> SpokenLine:
     where = f"turn {number}"
     fields = _fields(value, where, required=("speaker", "text"), known=_TURN_KEYS)
     if fields["speaker"] not in tuple(_ROLES):
-        raise RowError(f"{where}: speaker {shown(fields['speaker'])} is neither {' nor '.join(_ROLES)}")
-    given = [key for key in _SPAN_KEYS if fields.get(key) is not None]
-    if given and len(given) < len(_SPAN_KEYS):
-        raise RowError(f"{where} has {' and '.join(given)} only", f"write all of {', '.join(_SPAN_KEYS)}, or none")
+        raise RowError(f"{where}: speaker {quoted(fields['speaker'])} is neither {' nor '.join(_ROLES)}")
+    span_keys = [key for key in _SPAN_KEYS if fields.get(key) is not None]
+    if span_keys and len(span_keys) < len(_SPAN_KEYS):
+        raise RowError(f"{where} has only {' and '.join(span_keys)}", f"write all of {', '.join(_SPAN_KEYS)}, or none")
     video = start = end = None
-    if given:
+    if span_keys:
         video = _text(fields["video"], f"{where}: video")
         start, end = (_seconds(fields[key], f"{where}: {key}") for key in ("start_seconds", "end_seconds"))
         if end <= start:
             raise RowError(f"{where}: end_seconds {end} is not after start_seconds {start}")
     return SpokenLine(
         speaker=str(fields["speaker"]),
-        text=_clean(fields["text"], f"{where}: text"),
+        text=_clean_nonempty(fields["text"], f"{where}: text"),
         emotions=_labels(fields.get("emotions"), f"{where}: emotions"),
         strategies=_labels(fields.get("strategies"), f"{where}: strategies"),
         video=video,
@@ -137,42 +145,43 @@ def _thoughts(turns: list[Mapping[str, object]]) -> Iterator[tuple[int, dict[str
             continue
         where = f"thought of turn {number}"
         if turn["speaker"] != "supporter":
-            raise RowError(f"turn {number} is the seeker's and has a thought", "write thoughts on supporter turns only")
+            raise RowError(f"turn {number} has a thought but its speaker is the seeker", "write thoughts on supporter turns only")
         thought = _fields(turn["thought"], where, required=(), known=NOTE_ASPECTS)
-        yield number, {aspect: _clean(thought[aspect], f"{where}: {aspect}") for aspect in NOTE_ASPECTS if aspect in thought}
+        aspects = [aspect for aspect in NOTE_ASPECTS if aspect in thought]
+        yield number, {aspect: _clean_nonempty(thought[aspect], f"{where}: {aspect}") for aspect in aspects}
 
 
 def _fields(value: object, where: str, *, required: Collection[str], known: Collection[str]) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise RowError(f"{where} is {shown(value)}", f"write an object with {', '.join(required or known)}")
+        raise RowError(f"{where} is {quoted(value)}", f"write an object with {', '.join(required or known)}")
     missing = [key for key in required if key not in value]
     if missing:
         raise RowError(f"{where} has no {', '.join(missing)}")
     unknown = [key for key in value if key not in known]
     if unknown:
         raise RowError(
-            f"{where} has unknown key {', '.join(map(shown, unknown))}", f"the keys are {', '.join(known)}; take it out"
+            f"{where} has unknown key {', '.join(map(quoted, unknown))}", f"remove it; the keys are {', '.join(known)}"
         )
     return value
 
 
 def _text(value: object, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise RowError(f"{where} {shown(value)} is not a text with something in it")
+        raise RowError(f"{where} {quoted(value)} is not a nonempty text")
     return value
 
 
-def _clean(value: object, where: str) -> str:
+def _clean_nonempty(value: object, where: str) -> str:
     return _text(clean_text(_text(value, where)), where)
 
 
 def _labels(value: object, where: str) -> tuple[str, ...]:
     if value is not None and not isinstance(value, list):
-        raise RowError(f"{where} {shown(value)} is not a list of texts")
+        raise RowError(f"{where} {quoted(value)} is not a list of texts")
     return clean_labels(_text(label, where) for label in value or ())
 
 
 def _seconds(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST_SECONDS:
-        raise RowError(f"{where} {shown(value)} is not a number of seconds, 0 or more")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_SECONDS:
+        raise RowError(f"{where} {quoted(value)} is not a number of seconds of at least 0")
     return float(value)

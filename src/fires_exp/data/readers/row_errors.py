@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from fires_exp.config.data import BadRowPolicy
 from fires_exp.errors import DataError
 
-BadRowPolicy = Literal["error", "skip"]
-
-_SHOWN_CHARACTERS = 40
+_QUOTED_CHARACTERS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadRow:
-    """A row that was left out. `line` is the one a text editor shows; of a row with line breaks, its first.
+    """A row that was left out. `line` is the line number that a text editor shows; the first one of a row with line breaks.
 
-    >>> print(BadRow(file="MESC.csv", line=17, problem="Utterance is empty", remedy="mend the row"))
-    MESC.csv:17: Utterance is empty; mend the row
+    >>> print(BadRow(file="MESC.csv", line=17, problem="Utterance is empty", remedy="correct the row"))
+    MESC.csv:17: Utterance is empty; correct the row
     """
 
     file: str
@@ -30,16 +28,16 @@ class BadRow:
 
 
 class RowError(Exception):
-    """What is wrong with a row and how to mend it. `RowProblems.at` adds where it stands; never leaves `data`."""
+    """The problem of a row and its remedy. `RowProblems.at` adds file and line; the error never leaves `data`."""
 
-    def __init__(self, problem: str, remedy: str = "mend the row") -> None:
+    def __init__(self, problem: str, remedy: str = "correct the row") -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
 
 
 class RowProblems:
-    """Receives every bad row of a dataset. With `error` the first one raises `DataError`; with `skip` they are collected."""
+    """Collects the bad rows of a dataset. With `error` the first one raises `DataError`; with `skip` they are listed."""
 
     def __init__(self, policy: BadRowPolicy) -> None:
         self._policy = policy
@@ -47,23 +45,23 @@ class RowProblems:
 
     @property
     def rows(self) -> tuple[BadRow, ...]:
-        """The rows left out so far, in the order in which they were met."""
+        """The rows left out so far, in the order in which they were read."""
         return tuple(self._rows)
 
     def at(self, file: str, line: int) -> RowBlock:
-        """A `RowError` in a `with` block of this makes line `line` of `file` a bad row, and the block ends there."""
+        """A context manager: a `RowError` in its block ends the block and makes line `line` of `file` a bad row."""
         return RowBlock(self, file, line)
 
     def add(self, file: str, line: int, error: RowError) -> None:
-        """Line `line` of `file` is a bad row. Raises `DataError` with `error`."""
+        """Line `line` of `file` is a bad row. Raises `DataError` under the policy `error`."""
         row = BadRow(file=file, line=line, problem=error.problem, remedy=error.remedy)
         if self._policy == "error":
-            raise DataError(f"{row}, or leave such rows out with dataset.on_bad_row=skip") from None
+            raise DataError(f"{row}, or leave bad rows out with dataset.on_bad_row=skip") from None
         self._rows.append(row)
 
 
 class RowBlock:
-    """What `RowProblems.at` gives."""
+    """The context manager of `RowProblems.at`: a class, since one is entered for every row of a corpus."""
 
     __slots__ = ("_file", "_line", "_problems")
 
@@ -75,18 +73,18 @@ class RowBlock:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+    def __exit__(self, error_type: object, error: BaseException | None, traceback: object) -> bool:
         if not isinstance(error, RowError):
             return False
         self._problems.add(self._file, self._line, error)
         return True
 
 
-def shown(value: object) -> str:
-    """A value as messages quote it: on one line, without control characters, cut off where it is long.
+def quoted(value: object) -> str:
+    """A value for an error message: its `repr`, on one line, without control characters, shortened where it is long.
 
-    >>> shown("00:0x")
+    >>> quoted("00:0x")
     "'00:0x'"
     """
-    whole = repr(value)
-    return whole if len(whole) <= _SHOWN_CHARACTERS else whole[: _SHOWN_CHARACTERS - 1] + "…"
+    text = repr(value)
+    return text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 1] + "…"

@@ -1,4 +1,4 @@
-"""From lines as a corpus has them to turns: text is cleaned, and consecutive lines of one speaker become one turn."""
+"""From the utterances of a corpus to turns: text is cleaned, and consecutive utterances of one speaker become one turn."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fires_exp.data.records import Clip, Role, Utterance
 
 NOTE_ASPECTS = ("visual_scene", "emotion", "situation", "response_strategy")
 
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # those that are not white space
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff]")  # control characters other than white space
 _RESERVED = re.compile(r"<\|[^<>]*\|>|</?(?:think|response)>", re.IGNORECASE)
-_HALF_MARK = re.compile(r"<\||\|>")
+_HALF_TOKEN = re.compile(r"<\||\|>")
 _SPEAKER = attrgetter("speaker")
-_NESTED = 9  # marks within marks; deeper ones, which nobody writes, lose their halves all at once
+_MAX_NESTING = 9  # reserved tokens within reserved tokens; no real text nests deeper, and there all halves are removed at once
 
 
-@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and it would take thrice as long
+@dataclass(kw_only=True, slots=True)  # not frozen: there is one for every row of a corpus, and creating it would take 3x as long
 class SpokenLine:
-    """One utterance of a corpus, its text and labels clean. `speaker` is the corpus's own word.
+    """One utterance of a corpus, with clean text and labels. `speaker` is the name that the corpus uses.
 
-    `number` is the utterance's own number in its conversation, `row` the line of the file it stands in.
+    `number` is the utterance's number in its conversation, `row` its line in the file.
     """
 
     speaker: str
@@ -50,12 +50,12 @@ class Turn:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Where the turn comes from: lines of its file."""
+        """The line numbers of the turn in its file."""
         return tuple(line.row for line in self.lines)
 
     @property
     def clip(self) -> Clip | None:
-        """From the first start to the last end; None without times, where they run backwards, or over two videos."""
+        """From the first start to the last end; None without times, if the end is not after the start, or for two videos."""
         video = self.lines[0].video
         starts = [line.start_seconds for line in self.lines if line.start_seconds is not None]
         ends = [line.end_seconds for line in self.lines if line.end_seconds is not None]
@@ -77,33 +77,33 @@ class Turn:
 
 
 def merge_turns(lines: Sequence[SpokenLine]) -> tuple[Turn, ...]:
-    """The turns of one conversation, whose lines stand in order."""
+    """The turns of one conversation; `lines` are in the order in which they are spoken."""
     return tuple(Turn(lines=tuple(group)) for _, group in groupby(lines, key=_SPEAKER))
 
 
 def clean_text(text: str) -> str:
-    """Text that cannot be mistaken for a prompt's own marks, on one line.
+    """The text on one line, without anything that a prompt reserves.
 
-    Taken out: `<|…|>`, which a tokenizer may read as an image or as the end of a message; the four tags of a completion;
+    Removed are `<|…|>`, which a tokenizer may read as an image or as the end of a message, the four tags of a completion, and
     control characters. White space is collapsed.
 
     >>> clean_text("So <|im_end|>you\\n feel <think>low</think>?")
     'So you feel low ?'
     """
-    if text.isprintable() and "<" not in text:  # nearly all: no control character, nothing reserved
+    if text.isprintable() and "<" not in text:  # nearly all texts: no control character, no reserved token
         return " ".join(text.split())
     text = _CONTROL.sub("", text)
-    for _ in range(_NESTED):  # taking one mark out can put the two halves of another together
-        text, found = _RESERVED.subn(" ", text)
-        if not found:
+    for _ in range(_MAX_NESTING):  # removing one token can join the two halves of another
+        text, removed = _RESERVED.subn(" ", text)
+        if not removed:
             break
     else:
-        text = _HALF_MARK.sub(" ", text)
+        text = _HALF_TOKEN.sub(" ", text)
     return " ".join(text.split())
 
 
 def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Lower-case labels, each once, in the order of their first appearance; `undefined` is no label.
+    """Lower-case labels without duplicates, in the order of their first appearance; `undefined` is dropped.
 
     >>> clean_labels(["Open question", "undefined", "open question", "Approval"])
     ('open question', 'approval')
@@ -111,8 +111,8 @@ def clean_labels(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([cleaned for label in labels if (cleaned := _clean_label(label))]))
 
 
-@lru_cache(maxsize=4096)  # a corpus has a few dozen labels and names some in every row
+@lru_cache(maxsize=4096)  # a corpus has a few dozen different labels, some of them in every row
 def _clean_label(label: str) -> str:
-    """Empty for one that is none."""
+    """Empty for a label that is dropped."""
     cleaned = clean_text(label).lower()
     return "" if cleaned == "undefined" else cleaned

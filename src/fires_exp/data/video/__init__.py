@@ -1,1 +1,1 @@
-"""Videos to frames."""
+"""From videos to frames."""

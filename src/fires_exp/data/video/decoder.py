@@ -1,4 +1,4 @@
-"""An open video: when its frames are shown, which of them are key frames, and their pixels."""
+"""An open video: the times of its frames, its key frames, and their pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from fires_exp.errors import FrameError
 
 
 class Video:
-    """One open file. Every method raises `FrameError` where the file cannot be decoded; messages do not name the file."""
+    """An open video file. Every method raises `FrameError` if the file cannot be decoded; messages do not name the file.
+
+    `start_seconds`, [F]: the times at which the frames begin. `key_indices`: the key frames, sorted.
+    """
 
     def __init__(self, path: Path) -> None:
         import decord
@@ -25,7 +28,7 @@ class Video:
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = (RuntimeError, decord.DECORDError)
         try:
-            self._reader: Any = decord.VideoReader(str(path), num_threads=1)  # the default starts four threads a reader
+            self._reader: Any = decord.VideoReader(str(path), num_threads=1)  # the default starts four threads per reader
             times = np.asarray(self._reader.get_frame_timestamp(range(len(self._reader))), dtype=np.float64)
             self.key_indices: list[int] = sorted(int(index) for index in self._reader.get_key_indices())
         except self._errors as error:
@@ -36,9 +39,9 @@ class Video:
         self.duration_seconds = float(times[-1, 1])
 
     def frames(self, indices: Sequence[int]) -> list[Image.Image]:
-        """RGB, in the order asked for, at the size in which they are stored.
+        """The frames of these indices, in their order, RGB, at their stored size.
 
-        The decoder reads ahead in a thread of its own, so that damage may or may not be met a little before it is reached.
+        The decoder reads ahead in a thread of its own, so that a damaged part may raise an error slightly before its frames.
         """
         try:
             pixels = self._reader.get_batch(list(indices)).asnumpy()
@@ -48,9 +51,9 @@ class Video:
 
 
 class OpenVideos:
-    """The last few videos stay open, since opening one reads the whole file once.
+    """Keeps the last `capacity` videos open, since opening a video reads the whole file once.
 
-    A forked worker opens its own: two processes with one file position would read each other's frames.
+    A forked worker opens its own: two processes that share a file position would read each other's frames.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -59,7 +62,7 @@ class OpenVideos:
         self._videos: OrderedDict[tuple[Path, object], Video] = OrderedDict()
 
     def get(self, path: Path, identity: object) -> Video:
-        """The video at `path`; a file that has changed has another `identity` and is opened again."""
+        """The video at `path`. A changed file has another `identity` and is opened again."""
         if self._process != os.getpid():
             self._videos, self._process = OrderedDict(), os.getpid()
         video = self._videos.pop((path, identity), None) or Video(path)
@@ -69,14 +72,14 @@ class OpenVideos:
         return video
 
     def drop(self, path: Path, identity: object) -> None:
-        """Close a video: after an error its decoder promises nothing."""
+        """Close a video: after an error the state of its decoder is undefined."""
         self._videos.pop((path, identity), None)
 
     def __reduce__(self) -> tuple[type[OpenVideos], tuple[int]]:
-        return OpenVideos, (self._capacity,)  # a copy in another process starts with none open
+        return OpenVideos, (self._capacity,)  # a copy in another process starts without open videos
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what decord says, without the time and place in its own source."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return re.sub(r"^(\[[\d:]+\] \S+: )+", "", first)
+    """The first line of decord's message, without its time stamp and source location."""
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return re.sub(r"^(\[[\d:]+\] \S+: )+", "", first_line)

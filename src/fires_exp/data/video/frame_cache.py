@@ -1,73 +1,62 @@
-"""Frames on disk: one folder a key, with its JPEGs and a list of their hashes. Safe to delete, and safe to share."""
+"""A cache of frames on disk: one folder per key, with JPEGs and a list of their hashes.
+
+The cache may be deleted, and several processes may share it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from fires_exp.errors import DataError
+from fires_exp.storage.files import atomic_path
 
 _JPEG_QUALITY = 95
-_LIST_FILE = "frames.json"
+_HASHES_FILE = "frames.json"
 
 
 class FrameCache:
-    """Frames go in as pixels and come out as their JPEG decodes, on the first run as on every later one."""
+    """Returns frames as they decode from JPEG, also right after writing them: the first run has the pixels of all later ones."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def read(self, key: str) -> list[Image.Image] | None:
-        """The frames put under a key; None where there are none or where they are not whole."""
+        """The frames under a key; None if the entry is missing or damaged."""
         entry = self._entry(key)
         try:
-            listed = json.loads((entry / _LIST_FILE).read_bytes())
-            encoded = [(entry / _file_name(index)).read_bytes() for index in range(len(listed))]
-            if [_sha256(jpeg) for jpeg in encoded] != listed:
+            hashes = json.loads((entry / _HASHES_FILE).read_bytes())
+            jpegs = [(entry / _file_name(index)).read_bytes() for index in range(len(hashes))]
+            if [_sha256(jpeg) for jpeg in jpegs] != hashes:
                 return None
-            return [_decoded(jpeg) for jpeg in encoded]
+            return [_decode(jpeg) for jpeg in jpegs]
         except (OSError, ValueError, TypeError):
             return None
 
     def write(self, key: str, frames: Sequence[Image.Image]) -> list[Image.Image]:
-        """Put frames under a key, in place of what is there, and return what `read` will. `DataError` where the disk refuses."""
-        encoded = [_encoded(frame) for frame in frames]
+        """Write or replace the entry of a key, and return what `read` will. Raises `DataError` if the disk cannot be written."""
+        jpegs = [_encode(frame) for frame in frames]
         entry = self._entry(key)
-        unfinished = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}")
         try:
-            unfinished.mkdir(parents=True)
-            for index, jpeg in enumerate(encoded):
-                (unfinished / _file_name(index)).write_bytes(jpeg)
-            (unfinished / _LIST_FILE).write_text(json.dumps([_sha256(jpeg) for jpeg in encoded]))
-            shutil.rmtree(entry, ignore_errors=True)
-            _rename(unfinished, entry)
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(entry) as temporary:
+                temporary.mkdir()
+                for index, jpeg in enumerate(jpegs):
+                    (temporary / _file_name(index)).write_bytes(jpeg)
+                (temporary / _HASHES_FILE).write_text(json.dumps([_sha256(jpeg) for jpeg in jpegs]))
         except OSError as error:
             raise DataError(
-                f"cannot keep frames in {self._folder} ({error.strerror}); make room, or write another paths.cache"
+                f"cannot cache frames in {self._folder} ({error.strerror}); free disk space, or set paths.cache to another folder"
             ) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        return [_decoded(jpeg) for jpeg in encoded]
+        return [_decode(jpeg) for jpeg in jpegs]
 
     def _entry(self, key: str) -> Path:
         return self._folder / key[:2] / key
-
-
-def _rename(unfinished: Path, entry: Path) -> None:
-    """Another process may have written the same entry in the meantime: then its frames are as good as ours."""
-    try:
-        os.rename(unfinished, entry)
-    except OSError:
-        if not (entry / _LIST_FILE).exists():
-            raise
 
 
 def _file_name(index: int) -> str:
@@ -78,11 +67,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _encoded(frame: Image.Image) -> bytes:
+def _encode(frame: Image.Image) -> bytes:
     buffer = io.BytesIO()
     frame.save(buffer, format="JPEG", quality=_JPEG_QUALITY)
     return buffer.getvalue()
 
 
-def _decoded(jpeg: bytes) -> Image.Image:
+def _decode(jpeg: bytes) -> Image.Image:
     return Image.open(io.BytesIO(jpeg)).convert("RGB")

@@ -1,4 +1,4 @@
-"""The frames of an instance: what the supporter could see while the history was spoken."""
+"""The frames of an instance: the clips of its history, which the supporter has seen before the response."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any
 
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample
 from fires_exp.data.video.decoder import OpenVideos, Video
 from fires_exp.data.video.frame_cache import FrameCache
-from fires_exp.data.video.frame_selection import key_frame_indices, share_out, uniform_indices
+from fires_exp.data.video.frame_selection import allocate_frames, key_frame_indices, uniform_indices
 from fires_exp.data.video.paths import video_identity, video_path
-from fires_exp.data.video.salience import check_installed, look_at, salient_places
+from fires_exp.data.video.salience import check_installed, frame_features, salient_indices
 from fires_exp.errors import FrameError
 
 _LOGGER = logging.getLogger("fires_exp.data")
-_VIDEOS_KEPT_OPEN = 4
-_FRAMES_IN_MEMORY = 8  # of those that are only looked at, at full size
+_MAX_OPEN_VIDEOS = 4
+_CANDIDATES_IN_MEMORY = 8  # frames at full size
 
 
 class FrameReader:
-    """Reads frames, scaled down to `max_pixels`, through a cache below `cache_folder`. Can be handed to worker processes.
+    """Reads frames, scaled down to `max_pixels`, through a cache in `cache_folder`. Can be pickled for worker processes.
 
-    Raises `ConfigError` for `frames=salient` without a working OpenCV. `problems` names each video of which a clip could not be
-    read and says why; it stays empty with `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
+    Raises `ConfigError` for `frames=salient` without a working OpenCV. `problems` maps each video with an unreadable clip to the
+    reason; it stays empty with `frames.on_unreadable=error`, where the first such clip raises `FrameError`.
     """
 
     def __init__(self, config: FramesConfig, video_root: Path | None, cache_folder: Path) -> None:
@@ -40,99 +40,101 @@ class FrameReader:
         self._config = config
         self._video_root = video_root
         self._cache = FrameCache(cache_folder)
-        self._open_videos = OpenVideos(_VIDEOS_KEPT_OPEN)
-        self._never_opens: dict[str, str] = {}
+        self._open_videos = OpenVideos(_MAX_OPEN_VIDEOS)
+        self._open_errors: dict[str, str] = {}
         self.problems: dict[str, str] = {}
 
     def frames_of(self, example: SupportExample) -> list[list[Image.Image]]:
-        """One list of RGB frames for each turn of the history, in the order of time; empty for a turn that shows none.
+        """A list of RGB frames for each turn of the history, in order of time; empty for a turn without frames.
 
-        The newest turns come first where `max_frames` does not reach for all. `DataError` for a video whose name leads out of
+        The newest turns come first if `max_frames` is not enough for all. Raises `DataError` for a video whose name leads out of
         the video root, whatever the configuration.
         """
         root = self._video_root
         if self._config.name == "none" or root is None:
             return [[] for _ in example.history]
-        shares = share_out(
+        counts = allocate_frames(
             [turn.clip is not None for turn in example.history],
             max_frames=self._config.max_frames,
             max_frames_per_turn=self._config.max_frames_per_turn,
         )
         return [
-            self._frames_or_none(root, turn.clip, share) if turn.clip is not None and share else []
-            for turn, share in zip(example.history, shares, strict=True)
+            self._frames_or_none(root, turn.clip, count) if turn.clip is not None and count else []
+            for turn, count in zip(example.history, counts, strict=True)
         ]
 
-    def _frames_or_none(self, root: Path, clip: Clip, share: int) -> list[Image.Image]:
+    def _frames_or_none(self, root: Path, clip: Clip, count: int) -> list[Image.Image]:
         try:
-            return self._frames(root, clip, share)
+            return self._frames(root, clip, count)
         except FrameError as error:
             if self._config.on_unreadable == "error":
-                raise FrameError(f"{clip.video}: {error}; mend it, or write frames.on_unreadable=warn") from None
+                raise FrameError(
+                    f"{clip.video}: {error}; replace the file, or write frames.on_unreadable=warn to use text only"
+                ) from None
             if clip.video not in self.problems:
                 self.problems[clip.video] = str(error)
-                _LOGGER.warning("%s: %s; such turns are text only", clip.video, error)
+                _LOGGER.warning("%s: %s; turns with this problem are text only", clip.video, error)
             return []
 
-    def _frames(self, root: Path, clip: Clip, share: int) -> list[Image.Image]:
+    def _frames(self, root: Path, clip: Clip, count: int) -> list[Image.Image]:
         path = video_path(root, clip.video)
         identity = video_identity(path)
         if identity is None:
-            raise FrameError(f"no such file in {root}")
-        key = self._key(clip, identity, share)
+            raise FrameError(f"is not a file in {root}")
+        key = self._key(clip, identity, count)
         cached = self._cache.read(key)
         if cached is not None:
             return cached
-        video = self._opened(clip.video, path, identity)
-        indices = self._indices(video, clip, share)
+        video = self._open(clip.video, path, identity)
+        indices = self._indices(video, clip, count)
         try:
             if self._config.name == "salient":
-                indices = self._most_salient(video, indices, share)
+                indices = self._most_salient(video, indices, count)
             frames = video.frames(indices)
         except FrameError:
             self._open_videos.drop(path, identity)
             raise
         return self._cache.write(key, [scaled_down(frame, self._config.max_pixels) for frame in frames])
 
-    def _opened(self, name: str, path: Path, identity: tuple[int, int]) -> Video:
-        """A video that failed to open is not tried again: finding out may take reading the whole file."""
-        if name in self._never_opens:
-            raise FrameError(self._never_opens[name])
+    def _open(self, name: str, path: Path, identity: tuple[int, int]) -> Video:
+        """Remembers a video that failed to open: a second attempt may read the whole file again."""
+        if name in self._open_errors:
+            raise FrameError(self._open_errors[name])
         try:
             return self._open_videos.get(path, identity)
         except FrameError as error:
-            self._never_opens[name] = str(error)
+            self._open_errors[name] = str(error)
             raise
 
-    def _indices(self, video: Video, clip: Clip, share: int) -> list[int]:
+    def _indices(self, video: Video, clip: Clip, count: int) -> list[int]:
         start = max(0.0, clip.start_seconds)
         end = min(clip.end_seconds, video.duration_seconds)
         if end <= start:
             raise FrameError(
-                f"the clip from {clip.start_seconds} to {clip.end_seconds} s lies outside its {video.duration_seconds:.3f} s"
+                f"the clip from {clip.start_seconds} to {clip.end_seconds} s is outside its {video.duration_seconds:.3f} s"
             )
         if self._config.name == "uniform":
-            return uniform_indices(video.start_seconds, start, end, share)
+            return uniform_indices(video.start_seconds, start, end, count)
         if self._config.name == "salient":
             salient = self._config.salient
-            looked_at = min(salient.max_candidates, math.ceil((end - start) * salient.candidates_per_second))
-            return uniform_indices(video.start_seconds, start, end, max(share, looked_at))
-        return key_frame_indices(video.start_seconds, video.key_indices, start, end, share)
+            candidates = min(salient.max_candidates, math.ceil((end - start) * salient.candidates_per_second))
+            return uniform_indices(video.start_seconds, start, end, max(count, candidates))
+        return key_frame_indices(video.start_seconds, video.key_indices, start, end, count)
 
-    def _most_salient(self, video: Video, indices: Sequence[int], share: int) -> list[int]:
-        pieces = (indices[first : first + _FRAMES_IN_MEMORY] for first in range(0, len(indices), _FRAMES_IN_MEMORY))
-        looks = [look_at(frame) for piece in pieces for frame in video.frames(piece)]
-        return [indices[place] for place in salient_places(looks, share, self._config.salient)]
+    def _most_salient(self, video: Video, candidates: Sequence[int], count: int) -> list[int]:
+        chunks = (candidates[first : first + _CANDIDATES_IN_MEMORY] for first in range(0, len(candidates), _CANDIDATES_IN_MEMORY))
+        features = [frame_features(frame) for chunk in chunks for frame in video.frames(chunk)]
+        return [candidates[index] for index in salient_indices(features, count, self._config.salient)]
 
-    def _key(self, clip: Clip, identity: tuple[int, int], share: int) -> str:
-        """Whatever decides which pixels come out."""
+    def _key(self, clip: Clip, identity: tuple[int, int], count: int) -> str:
+        """A hash of everything that the pixels depend on."""
         facts: list[Any] = [
             clip.video,
             clip.start_seconds,
             clip.end_seconds,
             *identity,
             self._config.name,
-            share,
+            count,
             self._config.max_pixels,
         ]
         if self._config.name == "salient":
@@ -141,7 +143,7 @@ class FrameReader:
 
 
 def scaled_down(frame: Image.Image, max_pixels: int) -> Image.Image:
-    """A frame of at most about `max_pixels` pixels with the proportions of the original.
+    """The frame with at most about `max_pixels` pixels, in its proportions; a smaller frame is returned as it is.
 
     >>> scaled_down(Image.new("RGB", (640, 360)), 57600).size
     (320, 180)

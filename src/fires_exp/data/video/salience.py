@@ -1,4 +1,4 @@
-"""Which frames of a span are worth seeing: those that differ most, in the whole picture and in the face, by OpenCV."""
+"""The choice of salient frames with OpenCV: those that differ most, in the whole picture and in the face."""
 
 from __future__ import annotations
 
@@ -12,124 +12,130 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fires_exp.config.schema import SalientConfig
+from fires_exp.config.data import SalientConfig
 from fires_exp.errors import ConfigError
 
-_PICTURE = 32  # side of the small picture that is compared
-_FACE = 48  # side of a face that is compared; its middle is looked for in the other
-_SEARCH = 8  # by how much two faces may lie apart in their boxes
-_DETECTION_WIDTH = 320  # of the frame in which faces are looked for: a face of a tenth of it is found, in some 20 ms
-_SMALLEST_FACE = 8  # times a face's height makes up the frame's
-_NEIGHBORS = 5  # overlapping finds that make a face
-_FLAT = 0.01  # a picture with less contrast is a black one or a fade
-_ANEW = "install it anew: pip install --force-reinstall opencv-python-headless"
+_THUMBNAIL_SIZE = 32  # side of the thumbnails that are compared, in pixels
+_FACE_SIZE = 48  # side of the faces that are compared; the middle of one is searched for in the other
+_FACE_SHIFT = 8  # the most pixels by which two faces may be shifted in their boxes
+_DETECTION_WIDTH = 320  # width of the frame in which faces are detected: finds a face of a tenth of it in about 20 ms
+_FRAME_HEIGHTS_PER_FACE = 8  # a face is at least this fraction of the frame's height
+_MIN_NEIGHBORS = 5  # overlapping detections that make a face
+_MIN_CONTRAST = 0.01  # a frame with less contrast is black or in a fade
+_REINSTALL = "install it again: pip install --force-reinstall opencv-python-headless"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Look:
-    """What is compared of a frame: the picture in small, [32, 32, 3] in Lab from 0 to 1, and its largest face, [48, 48] in gray,
-    or None."""
+class FrameFeatures:
+    """The features by which frames are compared: a thumbnail, [32, 32, 3] in Lab from 0 to 1, and the largest face, [48, 48] in
+    gray, or None."""
 
-    picture: NDArray[np.float32]
+    thumbnail: NDArray[np.float32]
     face: NDArray[np.uint8] | None
 
     @property
     def contrast(self) -> float:
-        """Of the channel that varies most over the picture."""
-        return float(self.picture.std(axis=(0, 1)).max())
+        """The standard deviation of the channel that varies most over the thumbnail."""
+        return float(self.thumbnail.std(axis=(0, 1)).max())
 
 
 def check_installed() -> None:
-    """Raises `ConfigError` where OpenCV does not load, or where the model of faces that comes with it is missing."""
+    """Raises `ConfigError` if OpenCV cannot be imported, or if its face detection model is missing."""
     try:
-        faces = _cascade()
+        model = _face_model_file()
     except ModuleNotFoundError:
         raise ConfigError("frames=salient needs a package that is not installed: pip install fires-exp[salient]") from None
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"frames=salient: OpenCV does not load ({error}); {_ANEW}") from None
-    if not Path(faces).is_file():
-        raise ConfigError(f"frames=salient: OpenCV lacks its model of faces, {faces}; {_ANEW}")
+        raise ConfigError(f"frames=salient: OpenCV cannot be imported ({error}); {_REINSTALL}") from None
+    if not Path(model).is_file():
+        raise ConfigError(f"frames=salient: OpenCV's face detection model {model} is missing; {_REINSTALL}")
 
 
-def look_at(frame: Image.Image) -> Look:
-    """A frame's `Look`."""
+def frame_features(frame: Image.Image) -> FrameFeatures:
+    """The features of an RGB frame."""
     cv2 = _cv2()
     pixels = np.asarray(frame)
-    lab = cv2.cvtColor(cv2.resize(pixels, (_PICTURE, _PICTURE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
+    thumbnail = cv2.resize(pixels, (_THUMBNAIL_SIZE, _THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
+    lab = cv2.cvtColor(thumbnail, cv2.COLOR_RGB2LAB)
     scale = min(1.0, _DETECTION_WIDTH / frame.width)
     size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
     gray = cv2.cvtColor(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    smallest = max(20, size[1] // _SMALLEST_FACE)
-    boxes = _face_detector().detectMultiScale(gray, minNeighbors=_NEIGHBORS, minSize=(smallest, smallest))
+    smallest = max(20, size[1] // _FRAME_HEIGHTS_PER_FACE)
+    boxes = _face_detector().detectMultiScale(gray, minNeighbors=_MIN_NEIGHBORS, minSize=(smallest, smallest))
     face = None
     if len(boxes):
         left, top, width, height = max(boxes, key=lambda box: int(box[2]) * int(box[3]))
-        face = cv2.resize(gray[top : top + height, left : left + width], (_FACE, _FACE), interpolation=cv2.INTER_AREA)
-    return Look(picture=lab.astype(np.float32) / 255, face=face)
+        box = gray[top : top + height, left : left + width]
+        face = cv2.resize(box, (_FACE_SIZE, _FACE_SIZE), interpolation=cv2.INTER_AREA)
+    return FrameFeatures(thumbnail=lab.astype(np.float32) / 255, face=face)
 
 
-def salient_places(looks: Sequence[Look], count: int, config: SalientConfig) -> list[int]:
-    """At most `count` places in `looks`, in order: those farthest from each other, as long as they differ by `least_change`, and
-    of what each stands for the most typical one. Faces go before."""
-    usable = [place for place, look in enumerate(looks) if look.contrast >= _FLAT] or list(range(len(looks)))
-    distances = _distances([looks[place] for place in usable], config.face_weight)
-    with_face = np.array([looks[place].face is not None for place in usable])
-    chosen = [_most_typical(np.arange(len(usable)), distances, with_face)]
-    while len(chosen) < count:
-        nearest = distances[:, chosen].min(axis=1)
-        farthest = int((nearest * np.where(with_face, config.face_bonus, 1.0)).argmax())
+def salient_indices(features: Sequence[FrameFeatures], count: int, config: SalientConfig) -> list[int]:
+    """At most `count` indices into `features`, sorted.
+
+    Frames are selected farthest first, until the next one would differ by less than `least_change`. Then the frames are grouped
+    by the nearest selected one, and the most typical frame of each group is returned. Frames with a face are preferred, and
+    frames without contrast are only used if there are no others.
+    """
+    usable = [index for index, frame in enumerate(features) if frame.contrast >= _MIN_CONTRAST] or list(range(len(features)))
+    distances = _distances([features[index] for index in usable], config.face_weight)
+    has_face = np.array([features[index].face is not None for index in usable])
+    selected = [_most_typical(np.arange(len(usable)), distances, has_face)]
+    while len(selected) < count:
+        nearest = distances[:, selected].min(axis=1)
+        farthest = int((nearest * np.where(has_face, config.face_bonus, 1.0)).argmax())
         if nearest[farthest] < config.least_change:
             break
-        chosen.append(farthest)
-    stands_for = distances[:, chosen].argmin(axis=1)
-    typical = (_most_typical(np.flatnonzero(stands_for == group), distances, with_face) for group in range(len(chosen)))
-    return sorted(usable[place] for place in typical)
+        selected.append(farthest)
+    groups = distances[:, selected].argmin(axis=1)
+    typical = (_most_typical(np.flatnonzero(groups == group), distances, has_face) for group in range(len(selected)))
+    return sorted(usable[index] for index in typical)
 
 
-def _most_typical(members: NDArray[np.int64], distances: NDArray[np.float64], with_face: NDArray[np.bool_]) -> int:
-    """The member nearest to all others, one with a face where there is one."""
-    candidates = members[with_face[members]] if with_face[members].any() else members
+def _most_typical(members: NDArray[np.int64], distances: NDArray[np.float64], has_face: NDArray[np.bool_]) -> int:
+    """The member nearest to all others; a member with a face if there is one."""
+    candidates = members[has_face[members]] if has_face[members].any() else members
     return int(candidates[distances[np.ix_(candidates, members)].sum(axis=1).argmin()])
 
 
-def _distances(looks: Sequence[Look], face_weight: float) -> NDArray[np.float64]:
-    """[N, N]: how much of the picture changes, 0 to 1, and `face_weight` times how much of the face where both show one."""
-    pictures = np.stack([look.picture for look in looks])
-    found = np.array([np.abs(pictures - picture).mean(axis=(1, 2, 3)) for picture in pictures], dtype=np.float64)
-    for place, look in enumerate(looks):
-        for other in range(place):
-            change = face_weight * _face_change(look.face, looks[other].face)
-            found[place, other] += change
-            found[other, place] += change
-    return found
+def _distances(features: Sequence[FrameFeatures], face_weight: float) -> NDArray[np.float64]:
+    """[F, F]: the mean change of the thumbnails, 0 to 1, plus `face_weight` times the change of the faces if both have one."""
+    thumbnails = np.stack([frame.thumbnail for frame in features])
+    distances = np.array([np.abs(thumbnails - other).mean(axis=(1, 2, 3)) for other in thumbnails], dtype=np.float64)
+    for row, frame in enumerate(features):
+        for column in range(row):
+            change = face_weight * _face_change(frame.face, features[column].face)
+            distances[row, column] += change
+            distances[column, row] += change
+    return distances
 
 
-def _face_change(one: NDArray[np.uint8] | None, other: NDArray[np.uint8] | None) -> float:
-    """0 for the same face, wherever it lies in its box and however bright, up to 1 for one that has nothing in common."""
-    if one is None or other is None:
+def _face_change(face: NDArray[np.uint8] | None, other: NDArray[np.uint8] | None) -> float:
+    """0 for the same face, also if it is shifted in its box or brighter, up to 1 for faces without any correlation."""
+    if face is None or other is None:
         return 0.0
     cv2 = _cv2()
-    inside = slice(_SEARCH, -_SEARCH)
-    matches = [
-        float(cv2.matchTemplate(whole, part[inside, inside], cv2.TM_CCOEFF_NORMED).max())
-        for whole, part in ((one, other), (other, one))
+    middle = slice(_FACE_SHIFT, -_FACE_SHIFT)
+    correlations = [
+        float(cv2.matchTemplate(image, template[middle, middle], cv2.TM_CCOEFF_NORMED).max())
+        for image, template in ((face, other), (other, face))
     ]
-    return 1 - min(1.0, max(0.0, sum(matches) / 2))
+    return 1 - min(1.0, max(0.0, sum(correlations) / 2))
 
 
 @functools.cache
 def _cv2() -> Any:
     import cv2
 
-    cv2.setNumThreads(1)  # threads of its own do not survive the fork of a worker process
+    cv2.setNumThreads(1)  # OpenCV's threads do not survive the fork of a worker process
     return cv2
 
 
 @functools.cache
 def _face_detector() -> Any:
-    """Frontal faces, by the cascade that OpenCV ships."""
-    return _cv2().CascadeClassifier(_cascade())
+    """Detects frontal faces, with the cascade that OpenCV ships."""
+    return _cv2().CascadeClassifier(_face_model_file())
 
 
-def _cascade() -> str:
+def _face_model_file() -> str:
     return str(_cv2().data.haarcascades) + "haarcascade_frontalface_default.xml"

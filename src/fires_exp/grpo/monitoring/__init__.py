@@ -1,1 +1,1 @@
-"""What a GRPO step logs, and signs of reward hacking."""
+"""What a GRPO step logs, and detection of reward hacking."""

@@ -1,17 +1,18 @@
-"""The stop rule: a run ends when a sign of `health` is beyond its threshold for some steps in a row."""
+"""The stop rule: GRPO stops when a sign of `health` is at or beyond its threshold for several consecutive steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fires_exp.config.schema import StopConfig
+from fires_exp.config.training import StopConfig
 from fires_exp.grpo.monitoring.health import DECIMALS, Sign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Collapse:
-    """`step` counts from 1; at it, `sign` was beyond `threshold` for the `patience_steps`-th time in a row, with `value`.
+    """`sign` was at or beyond `threshold` for `patience_steps` consecutive steps, the last of which is `step` (from 1) with
+    `value`.
 
     >>> print(Collapse(sign=Sign.ONE_RESPONSE, value=0.75, threshold=0.5, step=14, patience_steps=5))
     health/one_response was 0.5 or more for 5 steps in a row, 0.75 at step 14
@@ -30,20 +31,20 @@ class Collapse:
 
 
 def signs_beyond(logged: Mapping[str, float], stop: StopConfig) -> list[Sign]:
-    """The signs of one step that are at their threshold or beyond it; one that was not logged is not."""
-    found = []
+    """The signs of one step that are at or beyond their threshold. A sign that was not logged does not count."""
+    beyond = []
     for sign in Sign:
         threshold, value = getattr(stop, sign), logged.get(sign.logged)
         if threshold is not None and value is not None:
             value = round(value, DECIMALS)
             if value <= threshold if sign.falls else value >= threshold:
-                found.append(sign)
-    return found
+                beyond.append(sign)
+    return beyond
 
 
 def first_collapse(history: Sequence[Mapping[str, float]], stop: StopConfig) -> Collapse | None:
-    """Where the rule stops a run with these steps, first to last; None where it does not. A function of what was logged alone,
-    so a run that goes on, and a finished one that is looked at later, are judged alike."""
+    """The first collapse in the logged metrics of consecutive steps, or None. It depends on logged metrics only, so the result is
+    the same during a run, after a resume and for a finished run."""
     streaks = dict.fromkeys(Sign, 0)
     for step, logged in enumerate(history, start=1):
         beyond = signs_beyond(logged, stop)

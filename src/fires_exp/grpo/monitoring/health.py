@@ -1,7 +1,7 @@
-"""Signs that a policy hacks its reward: what its responses look like, whatever they earn (paper, Appendix E).
+"""Signs of reward hacking, read from the sampled responses and not from their rewards (paper, Appendix E).
 
-A share is over all completions of a step. A malformed completion shows no sign: it earns nothing, so nothing is hacked with it.
-Responses are the same where their words are, in lower case and without punctuation.
+Shares are over all completions of a step. A malformed completion never counts as a sign, because its reward is 0. Two responses
+are equal if their words are, in lower case and without punctuation.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from fires_exp.config.schema import HealthConfig
+from fires_exp.config.training import HealthConfig
 from fires_exp.data.records import SupportExample
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.tags import ParsedCompletion
 from fires_exp.thinking.thought import parse_thought
 
-# an instance with the completions that answer it
-AnsweredPrompt = tuple[SupportExample, Sequence[ParsedCompletion]]
+# an example with the completions of its group
+ExampleCompletions = tuple[SupportExample, Sequence[ParsedCompletion]]
 
-# "Why not?" stands in a conversation twice without being copied
+# a turn of fewer words, such as "Why not?", may occur twice in a conversation without being copied
 SHORTEST_COPIED_TURN = 4
 
-# the loggers keep single precision; a number rounded so is the same when it is read back
+# loggers store single precision; a number rounded to so many decimals is equal after reading it back
 DECIMALS = 4
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 class Sign(StrEnum):
-    """What is logged as `health/<sign>`; the shares rise in a collapse, the two ratios of words fall."""
+    """A metric, logged as `health/<sign>`. In a collapse the shares rise and the two ratios of word counts fall."""
 
     UNKNOWN_SITUATION = "unknown_situation"
     REPEATED_IN_GROUP = "repeated_in_group"
@@ -52,7 +52,7 @@ class Sign(StrEnum):
 
 
 class HealthMonitor:
-    """Takes the signs of one step after the other; what it remembers of earlier ones goes through `state`."""
+    """Computes the signs of each step. Its memory of earlier steps is saved in checkpoints through `state` and `restore`."""
 
     def __init__(self, config: HealthConfig) -> None:
         self.config = config
@@ -60,49 +60,53 @@ class HealthMonitor:
         self.window: list[dict[str, list[str]]] = []
         self.first_words: list[float] = []
 
-    def observe(self, answered: Sequence[AnsweredPrompt]) -> dict[str, float]:
-        """The step's signs by their logged names, rounded; `history` gets them too. The two ratios of words are there where a
-        completion is well-formed, `words_to_start` from the first step after the first `window_steps` such steps."""
+    def observe(self, groups: Sequence[ExampleCompletions]) -> dict[str, float]:
+        """The rounded signs of a step by their logged names; they are appended to `history`.
+
+        The two ratios of word counts exist only if a completion is well-formed, and `words_to_start` only after the first
+        `window_steps` such steps.
+        """
         config = self.config
-        groups = [_responses(completions) for _, completions in answered]
-        step = [response for group in groups for response in group]
-        self.window = [*self.window, _by_prompt(answered, groups)][-config.window_steps :]
+        group_responses = [_normalized_responses(completions) for _, completions in groups]
+        step_responses = [response for responses in group_responses for response in responses]
+        self.window = [*self.window, _responses_by_example(groups, group_responses)][-config.window_steps :]
         signs = {
-            Sign.UNKNOWN_SITUATION: _share(answered, lambda _, completion: has_unknown_situation(completion)),
-            Sign.REPEATED_IN_GROUP: sum(map(_repeated, groups)) / _count(answered),
-            Sign.REPEATED_IN_STEP: _repeated(step) / _count(answered),
-            Sign.ONE_RESPONSE: _one_response(self.window),
+            Sign.UNKNOWN_SITUATION: _share(groups, lambda _, completion: has_unknown_situation(completion)),
+            Sign.REPEATED_IN_GROUP: sum(map(_count_repeated, group_responses)) / _count(groups),
+            Sign.REPEATED_IN_STEP: _count_repeated(step_responses) / _count(groups),
+            Sign.ONE_RESPONSE: _largest_share_of_one_response(self.window),
             Sign.SHORT_QUESTION: _share(
-                answered, lambda _, completion: is_short_question(completion.response, config.short_question_words)
+                groups, lambda _, completion: is_short_question(completion.response, config.short_question_words)
             ),
             Sign.COPIED_HISTORY: _share(
-                answered, lambda example, completion: copies_history(completion.response, example, config.copied_words)
+                groups, lambda example, completion: copies_history(completion.response, example, config.copied_words)
             ),
         }
-        signs |= self._lengths(answered)
+        signs |= self._word_ratios(groups)
         logged = {sign.logged: round(value, DECIMALS) for sign, value in signs.items()}
         self.history.append(logged)
         return logged
 
-    def _lengths(self, answered: Sequence[AnsweredPrompt]) -> dict[Sign, float]:
-        pairs = [
+    def _word_ratios(self, groups: Sequence[ExampleCompletions]) -> dict[Sign, float]:
+        word_counts = [
             (len(completion.response.split()), len(example.reference_response.split()))
-            for example, completions in answered
+            for example, completions in groups
             for completion in completions
             if completion.well_formed
         ]
-        if not pairs:
+        if not word_counts:
             return {}
-        said, expected = (sum(side) for side in zip(*pairs, strict=True))
-        signs = {Sign.WORDS_TO_REFERENCE: said / max(1, expected)}
+        response_words, reference_words = (sum(counts) for counts in zip(*word_counts, strict=True))
+        signs = {Sign.WORDS_TO_REFERENCE: response_words / max(1, reference_words)}
+        mean_words = response_words / len(word_counts)
         if len(self.first_words) < self.config.window_steps:
-            self.first_words.append(said / len(pairs))
+            self.first_words.append(mean_words)
         else:
-            signs[Sign.WORDS_TO_START] = said / len(pairs) / (sum(self.first_words) / len(self.first_words))
+            signs[Sign.WORDS_TO_START] = mean_words / (sum(self.first_words) / len(self.first_words))
         return signs
 
     def state(self) -> dict[str, Any]:
-        """Lists, dicts, texts and numbers only."""
+        """The memory of earlier steps as lists, dicts, strings and numbers."""
         return {"history": self.history, "window": self.window, "first_words": self.first_words}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -110,72 +114,75 @@ class HealthMonitor:
 
 
 def has_unknown_situation(completion: ParsedCompletion) -> bool:
-    """Whether the thought says "Situation: Unknown"."""
+    """Whether the thought contains "Situation: Unknown"."""
     return parse_thought(completion.thought).status(Aspect.SITUATION) == "unknown"
 
 
-def is_short_question(response: str, most_words: int) -> bool:
-    """At most so many words, split at white space, and a question mark at the end.
+def is_short_question(response: str, max_words: int) -> bool:
+    """Whether the response has at most `max_words` words, split at white space, and ends with a question mark.
 
-    >>> is_short_question("What do you mean?", most_words=6)
+    >>> is_short_question("What do you mean?", max_words=6)
     True
     """
-    return len(response.split()) <= most_words and response.rstrip().endswith("?")
+    return len(response.split()) <= max_words and response.rstrip().endswith("?")
 
 
 def copies_history(response: str, example: SupportExample, run_words: int) -> bool:
-    """Whether the response holds `run_words` words in a row of one turn of the history, or the whole of a shorter turn; turns
-    of fewer than `SHORTEST_COPIED_TURN` words do not count."""
-    said = f" {spoken(response)} "
+    """Whether the response contains `run_words` consecutive words of a turn of the history, or all words of a shorter turn. Turns
+    of fewer than `SHORTEST_COPIED_TURN` words are ignored."""
+    response_text = f" {normalize(response)} "
     for turn in example.history:
-        tokens = spoken(turn.text).split(" ")
-        run = min(run_words, len(tokens))
-        if len(tokens) >= SHORTEST_COPIED_TURN and any(
-            f" {' '.join(tokens[start : start + run])} " in said for start in range(len(tokens) - run + 1)
+        words = normalize(turn.text).split(" ")
+        run = min(run_words, len(words))
+        if len(words) >= SHORTEST_COPIED_TURN and any(
+            f" {' '.join(words[start : start + run])} " in response_text for start in range(len(words) - run + 1)
         ):
             return True
     return False
 
 
-def spoken(text: str) -> str:
-    """The words of a text, in lower case, without punctuation, one space between.
+def normalize(text: str) -> str:
+    """The words of a text in lower case, without punctuation, separated by single spaces.
 
-    >>> spoken("Oh … what do YOU mean?!")
+    >>> normalize("Oh … what do YOU mean?!")
     'oh what do you mean'
     """
     return " ".join(_WORD.findall(text.lower().replace("’", "'")))
 
 
-def _responses(completions: Sequence[ParsedCompletion]) -> list[str]:
-    return [spoken(completion.response) for completion in completions if completion.well_formed]
+def _normalized_responses(completions: Sequence[ParsedCompletion]) -> list[str]:
+    """The normalized responses of the well-formed completions."""
+    return [normalize(completion.response) for completion in completions if completion.well_formed]
 
 
-def _count(answered: Sequence[AnsweredPrompt]) -> int:
-    return sum(len(completions) for _, completions in answered)
+def _count(groups: Sequence[ExampleCompletions]) -> int:
+    return sum(len(completions) for _, completions in groups)
 
 
-def _share(answered: Sequence[AnsweredPrompt], shows: Callable[[SupportExample, ParsedCompletion], bool]) -> float:
-    """Share of all completions that are well-formed and show it."""
-    shown = sum(
-        completion.well_formed and shows(example, completion) for example, completions in answered for completion in completions
+def _share(groups: Sequence[ExampleCompletions], shows_sign: Callable[[SupportExample, ParsedCompletion], bool]) -> float:
+    """Share of all completions that are well-formed and show the sign."""
+    count = sum(
+        completion.well_formed and shows_sign(example, completion)
+        for example, completions in groups
+        for completion in completions
     )
-    return shown / _count(answered)
+    return count / _count(groups)
 
 
-def _repeated(responses: Sequence[str]) -> int:
-    """How many of them stand among them more than once."""
+def _count_repeated(responses: Sequence[str]) -> int:
+    """How many responses occur more than once, each occurrence counted."""
     return sum(count for count in Counter(responses).values() if count > 1)
 
 
-def _by_prompt(answered: Sequence[AnsweredPrompt], groups: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    return {example.id: sorted(set(group)) for (example, _), group in zip(answered, groups, strict=True)}
+def _responses_by_example(groups: Sequence[ExampleCompletions], group_responses: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    return {example.id: sorted(set(responses)) for (example, _), responses in zip(groups, group_responses, strict=True)}
 
 
-def _one_response(window: Sequence[Mapping[str, Sequence[str]]]) -> float:
-    """The largest share of the window's prompts that one and the same response answers."""
-    prompts: dict[str, set[str]] = {}
+def _largest_share_of_one_response(window: Sequence[Mapping[str, Sequence[str]]]) -> float:
+    """The largest share of the window's examples that have one response in common."""
+    responses_of: dict[str, set[str]] = {}
     for step in window:
-        for prompt, responses in step.items():
-            prompts.setdefault(prompt, set()).update(responses)
-    answers = Counter(response for responses in prompts.values() for response in responses)
-    return max(answers.values(), default=0) / len(prompts)
+        for example_id, responses in step.items():
+            responses_of.setdefault(example_id, set()).update(responses)
+    counts = Counter(response for responses in responses_of.values() for response in responses)
+    return max(counts.values(), default=0) / len(responses_of)

@@ -1,24 +1,20 @@
-"""What every GRPO step tells of itself: rewards by part, form and length of completions, aspects of thoughts."""
+"""Metrics of the rollouts of a GRPO step: rewards by part, form and length of completions, aspects of thoughts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from fires_exp.grpo.advantages import tied_groups
-from fires_exp.grpo.rewards import RewardBreakdown
-from fires_exp.grpo.rollouts import RolloutGroup
+from fires_exp.grpo.batch import RolloutBatch
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.thinking.thought import parse_thought
 
 
-def rollout_metrics(
-    groups: Sequence[RolloutGroup], rewards: Sequence[Sequence[RewardBreakdown]], rewards_PG: Tensor
-) -> dict[str, float]:
+def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
     """Means over the B = P·G completions of a step. Shares of aspects are over well-formed completions."""
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    flat = [breakdown for group in rewards for breakdown in group]
+    rewards_PG = batch.total_rewards
+    rollouts = [rollout for group in batch.groups for rollout in group.rollouts]
+    breakdowns = [breakdown for group in batch.rewards for breakdown in group]
     lengths = [len(rollout.completion.ids) for rollout in rollouts]
     thoughts = [parse_thought(rollout.parsed.thought) for rollout in rollouts if rollout.parsed.well_formed]
     metrics = {
@@ -32,8 +28,8 @@ def rollout_metrics(
         "rollout/completion_tokens_max": float(max(lengths)),
         "rollout/response_words_mean": _mean([len(rollout.parsed.response.split()) for rollout in rollouts]),
     }
-    for part in flat[0].parts:
-        metrics[f"reward/{part}"] = _mean([breakdown.parts[part] for breakdown in flat])
+    for part in breakdowns[0].parts:
+        metrics[f"reward/{part}"] = _mean([breakdown.parts[part] for breakdown in breakdowns])
     for aspect, shares in aspect_shares(thoughts).items():
         metrics[f"aspect/{aspect.value}"] = 1 - shares["omitted"]
         if shares["unknown"]:

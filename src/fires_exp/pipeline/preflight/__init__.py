@@ -1,1 +1,1 @@
-"""What a run will take, told before it starts: steps, tokens, memory and disk, and whether this machine has them."""
+"""Before a run starts: its steps, tokens, memory and disk, and whether this machine has enough of them."""

@@ -1,78 +1,85 @@
-"""Whether a run fits into this machine, and what to lower where it does not.
+"""Whether a run fits into this machine, and which settings to lower where it does not.
 
-Refused is what is counted and does not fit; where only the heap's gaps, which vary, are too much, it is a warning.
+A run is refused for memory that is counted; where only the heap's gaps, which vary, exceed what is free, it is warned about.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 from fires_exp.errors import ExhaustedError
-from fires_exp.pipeline.preflight.estimate import Outlook, StageAhead, memory_of
-from fires_exp.pipeline.preflight.suggestions import what_fits
-from fires_exp.pipeline.preflight.text import told
+from fires_exp.pipeline.preflight.estimate import RunEstimate
+from fires_exp.pipeline.preflight.memory import MemoryEstimate
+from fires_exp.pipeline.preflight.sizes import Sizes
+from fires_exp.pipeline.preflight.suggestions import smallest_change
+from fires_exp.pipeline.preflight.table import bytes_text
+from fires_exp.pipeline.stage import Stage
 
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def refuse_too_big(outlook: Outlook, config: Config) -> None:
-    """Raises `ExhaustedError` for the first stage that can't fit, or only warns with `trainer.refuse_too_big=false`."""
-    problem = next((found for one in outlook.stages if (found := _too_big(one, outlook, config))), None) or _disk_too_small(
-        outlook
-    )
+def check_resources(estimate: RunEstimate, stages: Sequence[Stage], sizes: Sizes, config: Config) -> None:
+    """Raises `ExhaustedError` for the first stage that cannot fit; a warning with `trainer.enforce_resource_estimate=false`."""
+    problems = (_memory_problem(stage, estimate, sizes, config) for stage in stages)
+    problem = next((text for text in problems if text), None) or _disk_problem(estimate)
     if problem is None:
-        _warn_of_gaps(outlook)
-        return
-    if config.trainer.refuse_too_big:
-        raise ExhaustedError(f"{problem}; trainer.refuse_too_big=false tries it all the same")
-    log.warning("%s", problem)
-
-
-def _warn_of_gaps(outlook: Outlook) -> None:
-    room = outlook.free // outlook.processes
-    for one in outlook.stages:
-        if one.memory is not None and one.memory.gaps and one.memory.peak + one.memory.gaps > room:
-            log.warning("%s may take %s of memory, %s are free", one.label, told(one.memory.peak + one.memory.gaps), told(room))
-
-
-def _too_big(one: StageAhead, outlook: Outlook, config: Config) -> str | None:
-    if one.memory is None:
-        return None
-    machine = outlook.free // outlook.processes
-    rooms = [("memory", one.memory.host, machine, False)]
-    if outlook.free_gpu is None:
-        rooms = [("memory", one.memory.peak, machine, True)]
+        _warn_of_gaps(estimate)
+    elif config.trainer.enforce_resource_estimate:
+        raise ExhaustedError(f"{problem}; to try it anyway, write trainer.enforce_resource_estimate=false")
     else:
-        rooms.append(("GPU memory", one.memory.peak, outlook.free_gpu, True))
-    for kind, wanted, room, on_device in rooms:
-        if wanted > room:
-            remedy = what_to_lower(outlook, config, one.stage, room, on_device=on_device)
-            return f"{one.label} would take about {told(wanted)} of {kind} and {told(room)} are free: {remedy}"
+        log.warning("%s", problem)
+
+
+def _warn_of_gaps(estimate: RunEstimate) -> None:
+    free = estimate.free // estimate.processes
+    for label, stage in estimate.stages.items():
+        if stage.memory is not None and stage.memory.gaps and stage.memory.peak + stage.memory.gaps > free:
+            needed = bytes_text(stage.memory.peak + stage.memory.gaps)
+            log.warning("%s may take %s of memory, %s are free", label, needed, bytes_text(free))
+
+
+def _memory_problem(stage: Stage, estimate: RunEstimate, sizes: Sizes, config: Config) -> str | None:
+    row = estimate.stages.get(stage.label)
+    if row is None or row.memory is None:
+        return None
+    free = estimate.free // estimate.processes
+    limits = [("memory", _peak, free)]
+    if estimate.free_gpu is not None:
+        limits = [("memory", _host, free), ("GPU memory", _peak, estimate.free_gpu)]
+    for kind, part, available in limits:
+        if part(row.memory) > available:
+            needed, remedy = bytes_text(part(row.memory)), _remedy(stage, part, available, sizes, config)
+            return f"{stage.label} would take about {needed} of {kind} and {bytes_text(available)} are free: {remedy}"
     return None
 
 
-def what_to_lower(outlook: Outlook, config: Config, stage: str, room: int, *, on_device: bool) -> str:
-    """The smallest change with which the estimate of a stage that asks the backbone is at most `room` bytes, in words. Of a GPU
-    run `on_device` is its own memory, else what waits beside it."""
-    setting = outlook.setting
-    assert setting is not None
+def _remedy(stage: Stage, part: Callable[[MemoryEstimate], int], available: int, sizes: Sizes, config: Config) -> str:
+    def need(changed: Config) -> int:
+        memory = stage.memory(changed, sizes)
+        assert memory is not None
+        return part(memory)
 
-    def need(other: Config) -> int:
-        memory = memory_of(stage, setting, other, outlook.prompts)
-        return memory.peak if on_device else memory.host
-
-    found = what_fits(config, stage, need, room)
-    if found is None:
+    change = smallest_change(config, stage.memory_settings, need, available)
+    if change is None:
         return "no setting lowers it enough, choose a smaller backbone or a larger machine"
-    leaves, taken = found
-    return f"write {' '.join(f'{key}={str(value).lower()}' for key, value in leaves.items())}, which takes {told(taken)}"
+    settings = " ".join(f"{key}={str(value).lower()}" for key, value in change[0].items())
+    return f"write {settings}, which takes {bytes_text(change[1])}"
 
 
-def _disk_too_small(outlook: Outlook) -> str | None:
-    if outlook.disk <= outlook.free_disk:
+def _peak(memory: MemoryEstimate) -> int:
+    return memory.peak
+
+
+def _host(memory: MemoryEstimate) -> int:
+    return memory.host
+
+
+def _disk_problem(estimate: RunEstimate) -> str | None:
+    if estimate.disk <= estimate.free_disk:
         return None
     return (
-        f"the run would write about {told(outlook.disk)} and {told(outlook.free_disk)} of disk are free: make room, or write "
-        "another paths.artifacts and paths.cache"
+        f"the run would write about {bytes_text(estimate.disk)} and {bytes_text(estimate.free_disk)} of disk are free: make "
+        "room, or write another paths.artifacts and paths.cache"
     )

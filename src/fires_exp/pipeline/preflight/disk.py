@@ -1,57 +1,57 @@
-"""How many bytes a run writes at most."""
+"""Upper bounds for the bytes that a run writes: into artifacts, with their copies in the run folder, and into the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fires_exp.config.schema import Config
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.dataset import Dataset
-from fires_exp.data.video.frame_selection import share_out
-from fires_exp.pipeline.preflight.model_dims import Shape
-from fires_exp.pipeline.preflight.token_lengths import PIXELS_A_TOKEN, Lengths
+from fires_exp.data.video.frame_selection import allocate_frames
 
-# measured on the sample and on MESC, rounded up
-A_THOUGHT = 1_000
-A_ROW = 1_500
-A_TOKEN = 6
-A_LOGGED_STEP = 1_500
-A_FRAME_S_PIXEL = 0.4
+# bytes, measured on the sample and on MESC, rounded up
+THOUGHT_BYTES = 1_000
+ROW_BYTES = 1_500
+TOKEN_BYTES = 6
+LOGGED_STEP_BYTES = 1_500
+PIXEL_BYTES = 0.4  # of a cached frame
+# an artifact and its copy in the run folder
+COPIES = 2
+# float32 values of each trained parameter in a checkpoint: the weight and AdamW's two moments
+CHECKPOINT_BYTES = 4 * 3
+WEIGHT_BYTES = 4
 
 
-def stage_bytes(stage: str, config: Config, shape: Shape | None, *, prompts: int, completion_tokens: int, steps: int) -> int:
-    """Of a stage in its artifact, with the checkpoints that are kept and the one being written, and of its copies in the run."""
-    if stage == "thoughts":
-        return 2 * prompts * A_THOUGHT
-    if stage == "predictions":
-        return 2 * (prompts * A_ROW + 2 * completion_tokens * A_TOKEN)
-    if shape is None or stage not in ("sft", "grpo"):
+def thoughts_bytes(instances: int) -> int:
+    return COPIES * instances * THOUGHT_BYTES
+
+
+def predictions_bytes(instances: int, completion_tokens: int) -> int:
+    return COPIES * (instances * ROW_BYTES + 2 * completion_tokens * TOKEN_BYTES)
+
+
+def training_bytes(trained_parameters: int, *, checkpoints: int, steps: int) -> int:
+    """`checkpoints` are kept at a time, and one more is being written."""
+    return trained_parameters * (CHECKPOINT_BYTES * (checkpoints + 1) + WEIGHT_BYTES) + COPIES * steps * LOGGED_STEP_BYTES
+
+
+def samples_bytes(completions: int, completion_tokens: int, *, every_steps: int) -> int:
+    """Of GRPO's samples, of which every `every_steps`-th step's are kept."""
+    return COPIES * (completions * ROW_BYTES // 2 + completion_tokens * TOKEN_BYTES) // every_steps
+
+
+def frame_cache_bytes(frames: FramesConfig, datasets: Iterable[Dataset], frame_pixels: int) -> int:
+    """Of the decoded frames of all instances, as if none were cached. `frame_pixels` is the size of the largest frame."""
+    if frames.name == "none":
         return 0
-    trained = shape.adapter_parameters(config.sft.lora if stage == "sft" else config.grpo.lora)
-    samples = 0
-    if stage == "grpo":
-        completions = prompts * config.grpo.num_generations
-        samples = 2 * (completions * A_ROW // 2 + completion_tokens * A_TOKEN) // config.grpo.log_completions_every_steps
-    # a checkpoint holds each weight with AdamW's two moments, the adapter each weight
-    return trained * 4 * (3 * (config.trainer.keep_checkpoints + 1) + 1) + samples + 2 * steps * A_LOGGED_STEP
+    count = sum(_cached_frames(frames, dataset) for dataset in datasets if dataset.video_root is not None)
+    return round(count * min(frames.max_pixels, frame_pixels) * PIXEL_BYTES)
 
 
-def cache_bytes(config: Config, datasets: Iterable[Dataset], lengths: dict[str, Lengths]) -> int:
-    """Of the frames that all instances show, as if none were there yet."""
-    if config.frames.name == "none":
-        return 0
-    frames = sum(_frames(config, dataset) for dataset in datasets if dataset.video_root is not None)
-    return round(frames * min(config.frames.max_pixels, _pixels(lengths)) * A_FRAME_S_PIXEL)
-
-
-def _frames(config: Config, dataset: Dataset) -> int:
-    """What is kept is kept by clip and by how many frames of it are shown."""
-    kept = set()
-    for example in (one for split in dataset.examples.values() for one in split):
-        shown = [turn.clip is not None for turn in example.history]
-        shares = share_out(shown, max_frames=config.frames.max_frames, max_frames_per_turn=config.frames.max_frames_per_turn)
-        kept |= {(turn.clip, share) for turn, share in zip(example.history, shares, strict=True) if turn.clip and share}
-    return sum(share for _, share in kept)
-
-
-def _pixels(lengths: dict[str, Lengths]) -> int:
-    return max((one.frame_tokens * PIXELS_A_TOKEN for one in lengths.values()), default=0)
+def _cached_frames(frames: FramesConfig, dataset: Dataset) -> int:
+    """A clip is cached once for each number of frames that are shown of it."""
+    cached = set()
+    for example in (example for split in dataset.examples.values() for example in split):
+        has_clip = [turn.clip is not None for turn in example.history]
+        counts = allocate_frames(has_clip, max_frames=frames.max_frames, max_frames_per_turn=frames.max_frames_per_turn)
+        cached |= {(turn.clip, count) for turn, count in zip(example.history, counts, strict=True) if turn.clip and count}
+    return sum(count for _, count in cached)

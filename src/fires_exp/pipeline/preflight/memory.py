@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fires_exp.config.schema import Config, LoraConfig, SamplingConfig
-from fires_exp.pipeline.preflight.model_dims import Shape
-from fires_exp.pipeline.preflight.token_lengths import Lengths
+from fires_exp.config.model import LoraConfig, SamplingConfig
+from fires_exp.config.root import Config
+from fires_exp.pipeline.preflight.model_dims import ModelDims
+from fires_exp.pipeline.preflight.token_lengths import TokenLengths
 from fires_exp.policy.native.chunked_logprobs import CPU_LOGITS, GPU_LOGITS
 
 FLOAT = 4
@@ -36,7 +37,7 @@ GAPS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Memory:
+class MemoryEstimate:
     """`peak` is that of the device, `host` what waits in the machine's memory beside a GPU (on a CPU it is part of the peak)."""
 
     weights: int
@@ -67,129 +68,128 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class Hardware:
     """What the estimates of a run share. `element` is e; `ranks` share a batch."""
 
-    shape: Shape
+    dims: ModelDims
     element: int
     on_gpu: bool
     ranks: int
 
 
-def sft_memory(setting: Setting, config: Config, lengths: Lengths) -> Memory:
+def sft_memory(hardware: Hardware, config: Config, lengths: TokenLengths) -> MemoryEstimate:
     """A step of the cold start."""
-    shape, e, sft = setting.shape, setting.element, config.sft
+    dims, e, sft = hardware.dims, hardware.element, config.sft
     prompt, seen = lengths.clipped(config.prompt.max_tokens)
-    micro = min(sft.micro_batch_size, _shared(sft.batch_size, setting))
+    micro = min(sft.micro_batch_size, _shared(sft.batch_size, hardware))
     rows = micro * (prompt + lengths.longest_completion)
     tokens = micro * (lengths.longest_completion + 1)
-    wide = FLOAT * (7 * sft.lora.rank + 4 * shape.hidden + 4 * shape.intermediate) + e * 2 * (shape.key_width + shape.query_width)
+    wide = FLOAT * (7 * sft.lora.rank + 4 * dims.hidden + 4 * dims.intermediate) + e * 2 * (dims.key_width + dims.query_width)
     if e != FLOAT:
-        wide = FLOAT * (7 * sft.lora.rank + 7 * shape.hidden + shape.query_width + shape.intermediate) + e * (
-            3 * shape.intermediate + 2 * shape.key_width + 2 * shape.query_width
+        wide = FLOAT * (7 * sft.lora.rank + 7 * dims.hidden + dims.query_width + dims.intermediate) + e * (
+            3 * dims.intermediate + 2 * dims.key_width + 2 * dims.query_width
         )
     trains_vision = sft.lora.train_vision
-    return Memory(
-        **_always(setting, sft.lora, pictures=seen * _shared(sft.batch_size, setting)),
-        activations=_kept(shape, rows * wide, rows * e * shape.hidden, recompute=sft.gradient_checkpointing)
-        + _backward(setting, rows),
-        vision=_vision(setting, micro * seen, trained=trains_vision),
-        logits=tokens * shape.vocabulary * (e + 4 * FLOAT),
+    return MemoryEstimate(
+        **_always(hardware, sft.lora, pictures=seen * _shared(sft.batch_size, hardware)),
+        activations=_kept(dims, rows * wide, rows * e * dims.hidden, recompute=sft.gradient_checkpointing)
+        + _backward(hardware, rows),
+        vision=_vision(hardware, micro * seen, trained=trains_vision),
+        logits=tokens * dims.vocabulary * (e + 4 * FLOAT),
         cache=0,
         decoding=0,
-        on_gpu=setting.on_gpu,
+        on_gpu=hardware.on_gpu,
     )
 
 
-def grpo_memory(setting: Setting, config: Config, lengths: Lengths) -> Memory:
+def grpo_memory(hardware: Hardware, config: Config, lengths: TokenLengths) -> MemoryEstimate:
     """A step of GRPO: sampling, then micro-batches."""
-    shape, e, grpo = setting.shape, setting.element, config.grpo
+    dims, e, grpo = hardware.dims, hardware.element, config.grpo
     prompt, seen = lengths.clipped(config.prompt.max_tokens)
-    prompts = _shared(grpo.batch_size, setting)
+    prompts = _shared(grpo.batch_size, hardware)
     micro, completion = min(grpo.micro_batch_size, grpo.num_generations), config.sampling.max_new_tokens
     native = grpo.scoring == "native"
     rows = prompt + micro * completion if native else micro * (prompt + completion)
-    wide = e * (7 * grpo.lora.rank + 4 * shape.hidden + 3 * shape.query_width + 2 * shape.key_width + 3 * shape.intermediate)
-    layer = rows * wide + 2 * e * shape.key_width * micro * (prompt + completion)
-    pieces = GPU_LOGITS if setting.on_gpu else CPU_LOGITS
-    logits = min(pieces, micro * completion * shape.vocabulary) * (e + 3 * FLOAT) + micro * completion * shape.hidden * e
+    wide = e * (7 * grpo.lora.rank + 4 * dims.hidden + 3 * dims.query_width + 2 * dims.key_width + 3 * dims.intermediate)
+    layer = rows * wide + 2 * e * dims.key_width * micro * (prompt + completion)
+    pieces = GPU_LOGITS if hardware.on_gpu else CPU_LOGITS
+    logits = min(pieces, micro * completion * dims.vocabulary) * (e + 3 * FLOAT) + micro * completion * dims.hidden * e
     if not native:
-        logits = micro * (completion + 1) * shape.vocabulary * (e + 4 * FLOAT)
-    cache, decoding = _sampling(setting, config.sampling, prompt, prompts, grpo.num_generations)
-    return Memory(
-        **_always(setting, grpo.lora, pictures=seen * prompts),
-        activations=_kept(shape, layer, rows * e * shape.hidden, recompute=grpo.gradient_checkpointing)
-        + _backward(setting, rows),
-        vision=_vision(setting, seen, trained=False) if not native else 0,
+        logits = micro * (completion + 1) * dims.vocabulary * (e + 4 * FLOAT)
+    cache, decoding = _sampling(hardware, config.sampling, prompt, prompts, grpo.num_generations)
+    return MemoryEstimate(
+        **_always(hardware, grpo.lora, pictures=seen * prompts),
+        activations=_kept(dims, layer, rows * e * dims.hidden, recompute=grpo.gradient_checkpointing) + _backward(hardware, rows),
+        vision=_vision(hardware, seen, trained=False) if not native else 0,
         logits=logits,
         cache=cache,
-        decoding=decoding + max(_vision(setting, seen, trained=False), _forward(setting, prompt)),
-        on_gpu=setting.on_gpu,
+        decoding=decoding + max(_vision(hardware, seen, trained=False), _forward(hardware, prompt)),
+        on_gpu=hardware.on_gpu,
     )
 
 
-def answering_memory(setting: Setting, config: Config, lengths: Lengths) -> Memory:
+def prediction_memory(hardware: Hardware, config: Config, lengths: TokenLengths) -> MemoryEstimate:
     """A batch of answers."""
     prompt, seen = lengths.clipped(config.prompt.max_tokens)
     batch = config.predict.batch_size
-    cache, decoding = _sampling(setting, config.predict.decoding, prompt, batch, 1)
-    return Memory(
-        **_always(setting, None, pictures=seen * batch),
+    cache, decoding = _sampling(hardware, config.predict.decoding, prompt, batch, 1)
+    return MemoryEstimate(
+        **_always(hardware, None, pictures=seen * batch),
         activations=0,
         vision=0,
         logits=0,
         cache=cache,
-        decoding=decoding + max(_vision(setting, seen, trained=False), _forward(setting, prompt)),
-        on_gpu=setting.on_gpu,
+        decoding=decoding + max(_vision(hardware, seen, trained=False), _forward(hardware, prompt)),
+        on_gpu=hardware.on_gpu,
     )
 
 
-def _shared(batch: int, setting: Setting) -> int:
-    return -(-batch // setting.ranks)
+def _shared(batch: int, hardware: Hardware) -> int:
+    return -(-batch // hardware.ranks)
 
 
-def _always(setting: Setting, lora: LoraConfig | None, *, pictures: int) -> dict[str, int]:
+def _always(hardware: Hardware, lora: LoraConfig | None, *, pictures: int) -> dict[str, int]:
     """`pictures` counts image tokens."""
-    shape = setting.shape
-    weights = setting.element * shape.parameters
+    dims = hardware.dims
+    weights = hardware.element * dims.parameters
     return {
         "weights": weights,
-        "adapter": 16 * shape.adapter_parameters(lora) if lora else 0,
-        "pictures": FLOAT * shape.patch_values * shape.patches_a_token * pictures,
+        "adapter": 16 * dims.adapter_parameters(lora) if lora else 0,
+        "pictures": FLOAT * dims.patch_values * dims.patches_a_token * pictures,
         # files of another dtype are read as they are and then converted
-        "loading": weights + (shape.stored_bytes * shape.parameters if shape.stored_bytes != setting.element else 0),
+        "loading": weights + (dims.stored_bytes * dims.parameters if dims.stored_bytes != hardware.element else 0),
     }
 
 
-def _kept(shape: Shape, layer: int, states: int, *, recompute: bool) -> int:
-    return shape.layers * states + layer if recompute else shape.layers * layer
+def _kept(dims: ModelDims, layer: int, states: int, *, recompute: bool) -> int:
+    return dims.layers * states + layer if recompute else dims.layers * layer
 
 
-def _backward(setting: Setting, rows: int) -> int:
+def _backward(hardware: Hardware, rows: int) -> int:
     """Gradients inside one layer: of the gated layer's three and of states, some in float32."""
-    return rows * (setting.element * 3 * setting.shape.intermediate + FLOAT * 3 * setting.shape.hidden)
+    return rows * (hardware.element * 3 * hardware.dims.intermediate + FLOAT * 3 * hardware.dims.hidden)
 
 
-def _forward(setting: Setting, rows: int) -> int:
+def _forward(hardware: Hardware, rows: int) -> int:
     """One layer without gradients."""
-    return rows * (setting.element * 3 * setting.shape.intermediate + FLOAT * 3 * setting.shape.hidden)
+    return rows * (hardware.element * 3 * hardware.dims.intermediate + FLOAT * 3 * hardware.dims.hidden)
 
 
-def _vision(setting: Setting, tokens: int, *, trained: bool) -> int:
-    shape, patches = setting.shape, tokens * setting.shape.patches_a_token
+def _vision(hardware: Hardware, tokens: int, *, trained: bool) -> int:
+    dims, patches = hardware.dims, tokens * hardware.dims.patches_a_token
     if trained:
-        return shape.vision_layers * patches * FLOAT * (12 * shape.vision_hidden + 4 * shape.vision_intermediate)
-    return patches * (setting.element * (6 * shape.vision_hidden + 3 * shape.vision_intermediate) + FLOAT * shape.patch_values)
+        return dims.vision_layers * patches * FLOAT * (12 * dims.vision_hidden + 4 * dims.vision_intermediate)
+    return patches * (hardware.element * (6 * dims.vision_hidden + 3 * dims.vision_intermediate) + FLOAT * dims.patch_values)
 
 
-def _sampling(setting: Setting, sampling: SamplingConfig, prompt: int, prompts: int, generations: int) -> tuple[int, int]:
+def _sampling(hardware: Hardware, sampling: SamplingConfig, prompt: int, prompts: int, generations: int) -> tuple[int, int]:
     """Cache, and what decoding holds beside it."""
-    shape, rows = setting.shape, prompts * generations
+    dims, rows = hardware.dims, prompts * generations
     native = sampling.engine == "native"
-    element = FLOAT if native and not setting.on_gpu else setting.element
+    element = FLOAT if native and not hardware.on_gpu else hardware.element
     tokens = prompts * prompt + rows * sampling.max_new_tokens if native else rows * (prompt + sampling.max_new_tokens)
-    cache = 2 * shape.layers * shape.key_width * element * tokens
-    laid_out = native and not setting.on_gpu
-    weights = setting.element * (shape.linear_parameters + shape.vocabulary * shape.hidden) if laid_out else 0
+    cache = 2 * dims.layers * dims.key_width * element * tokens
+    laid_out = native and not hardware.on_gpu
+    weights = hardware.element * (dims.linear_parameters + dims.vocabulary * dims.hidden) if laid_out else 0
     draw = FLOAT * 4 if sampling.temperature == 0 else FLOAT * 3 + 8 * (1 if sampling.top_p == 1.0 else 5)
-    return cache * 3 // 2, weights + rows * shape.vocabulary * draw
+    return cache * 3 // 2, weights + rows * dims.vocabulary * draw

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import BackboneConfig, LoraConfig
+from fires_exp.config.model import BackboneConfig, LoraConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.adapters import VISION_TOWER
 from fires_exp.policy.backbone import backbone_source, unreachable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
+class ModelDims:
     """Counts of parameters and widths.
 
     `linear_parameters` are those of the language model's layers, `linears` each linear layer's name with its widths in and out.
@@ -47,7 +47,7 @@ class Shape:
         return lora.rank * pairs + (self.vision_parameters if lora.train_vision else 0)
 
 
-def read_shape(config: BackboneConfig, cache: Path) -> Shape:
+def read_model_dims(config: BackboneConfig, cache: Path) -> ModelDims:
     """Of a hub's backbone only `config.json` is fetched. Raises `BackboneError` where it can't be had."""
     source = backbone_source(config, cache)
     try:
@@ -66,7 +66,7 @@ def read_shape(config: BackboneConfig, cache: Path) -> Shape:
         if isinstance(module, torch.nn.Linear)
     )
     stored = found.dtype if isinstance(found.dtype, torch.dtype) else torch.float32
-    return Shape(
+    return ModelDims(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linear_parameters=sum(wide_in * wide_out for name, wide_in, wide_out in linears if ".language_model." in name),
         vision_parameters=sum(parameter.numel() for parameter in getattr(model.model, VISION_TOWER).parameters()),

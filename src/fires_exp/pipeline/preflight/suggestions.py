@@ -1,95 +1,86 @@
-"""What can be lowered where a stage is too big: first what leaves its result as it is, then what does not."""
+"""Smaller values of settings with which a stage fits into memory."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from fires_exp.config.schema import Config
+from fires_exp.config.root import Config
 
-_KEYS = {
-    "sft": ("sft.micro_batch_size", "sft.gradient_checkpointing", "prompt.max_tokens"),
-    "grpo": (
-        "grpo.micro_batch_size", "grpo.gradient_checkpointing", "grpo.batch_size", "grpo.num_generations",
-        "sampling.max_new_tokens", "prompt.max_tokens",
-    ),
-    "predictions": ("predict.batch_size", "predict.decoding.max_new_tokens", "prompt.max_tokens"),
-}  # fmt: skip
-_LEAST = {
+# below these a run makes no sense
+_MINIMUM: Mapping[str, int] = {
     "grpo.num_generations": 2,
     "sampling.max_new_tokens": 64,
     "predict.decoding.max_new_tokens": 64,
     "prompt.max_tokens": 256,
+    "frames.max_pixels": 28 * 28,
+    "epitome.max_tokens": 8,
 }
 
+Value = int | bool
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lever:
-    """A key, its value now, and smaller ones, the largest first."""
+
+class LowerValues(NamedTuple):
+    """A key, its value now, and smaller values, the largest first. A switch that saves memory has True as its smaller value."""
 
     key: str
-    now: int | bool
-    lower: tuple[int | bool, ...]
+    now: Value
+    values: tuple[Value, ...]
 
 
-def levers(config: Config, stage: str) -> list[Lever]:
-    """Those of a stage that can still be lowered, in the order in which they should be."""
-    found = []
-    for key in _KEYS.get(stage, ()):
-        now = _leaf(config, key)
-        lower = _lower(now, _LEAST.get(key, 1))
-        if lower:
-            found.append(Lever(key=key, now=now, lower=lower))
-    return found
+def lower_values(config: Config, keys: Sequence[str]) -> list[LowerValues]:
+    """The keys that can be lowered, in the given order."""
+    rows = []
+    for key in keys:
+        now = _read(config, key)
+        values = (() if now else (True,)) if isinstance(now, bool) else tuple(_halves(now, _MINIMUM.get(key, 1)))
+        if values:
+            rows.append(LowerValues(key, now, values))
+    return rows
 
 
-def what_fits(config: Config, stage: str, need: Callable[[Config], int], room: int) -> tuple[dict[str, int | bool], int] | None:
-    """The smallest change with which `need` is at most `room`, and what is needed then: one key if one will do, else the first
-    ones together, each as low as it goes. None where not even all of them will."""
-    for lever in levers(config, stage):
-        for value in lever.lower:
-            taken = need(changed(config, {lever.key: value}))
-            if taken <= room:
-                return {lever.key: value}, taken
-    together: dict[str, int | bool] = {}
-    for lever in levers(config, stage):
-        for value in lever.lower:
-            taken = need(changed(config, {**together, lever.key: value}))
-            if taken <= room:
-                return {**together, lever.key: value}, taken
-        together[lever.key] = lever.lower[-1]
+def smallest_change(
+    config: Config, keys: Sequence[str], need: Callable[[Config], int], available: int
+) -> tuple[dict[str, Value], int] | None:
+    """The smallest change of settings with which `need`, in bytes, is at most `available`, and the need after it: one key if that
+    is enough, else the first ones together, each as low as possible. None where even all of them are not enough."""
+    candidates = lower_values(config, keys)
+    for key, _, values in candidates:
+        for value in values:
+            needed = need(with_values(config, {key: value}))
+            if needed <= available:
+                return {key: value}, needed
+    together: dict[str, Value] = {}
+    for key, _, values in candidates:
+        for value in values:
+            needed = need(with_values(config, {**together, key: value}))
+            if needed <= available:
+                return {**together, key: value}, needed
+        together[key] = values[-1]
     return None
 
 
-def changed(config: Config, leaves: dict[str, int | bool]) -> Config:
-    """A copy with other leaves."""
-    other = copy.deepcopy(config)
-    for key, value in leaves.items():
+def with_values(config: Config, values: Mapping[str, Value]) -> Config:
+    """A copy of the configuration with other values, by dotted key."""
+    changed = copy.deepcopy(config)
+    for key, value in values.items():
         *groups, name = key.split(".")
-        place: Any = other
+        node: Any = changed
         for group in groups:
-            place = getattr(place, group)
-        setattr(place, name, value)
-    return other
+            node = getattr(node, group)
+        setattr(node, name, value)
+    return changed
 
 
-def _leaf(config: Config, key: str) -> Any:
-    place: Any = config
+def _read(config: Config, key: str) -> Any:
+    node: Any = config
     for name in key.split("."):
-        place = getattr(place, name)
-    return place
+        node = getattr(node, name)
+    return node
 
 
-def _lower(now: int | bool, least: int) -> tuple[int | bool, ...]:
-    """Halves; of a switch that saves memory, on."""
-    if isinstance(now, bool):
-        return () if now else (True,)
-    return tuple(_halves(now, least))
-
-
-def _halves(now: int, least: int) -> Iterator[int]:
-    while now // 2 >= least:
+def _halves(now: int, minimum: int) -> Iterator[int]:
+    while now // 2 >= minimum:
         now //= 2
         yield now

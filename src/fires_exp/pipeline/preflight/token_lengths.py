@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fires_exp.config.schema import FramesConfig
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import SupportExample
-from fires_exp.data.video.frame_selection import share_out
+from fires_exp.data.video.frame_selection import allocate_frames
 from fires_exp.data.video.frames import FrameReader
 from fires_exp.prompts.processor import PromptEncoder
 
@@ -19,7 +19,7 @@ PIXELS_A_TOKEN = 28 * 28
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lengths:
+class TokenLengths:
     """Tokens. Prompts are counted with their frames and cut at `prompt.max_tokens`; `pictures` is the most that a prompt has of
     image tokens, `frame_tokens` those of one frame; a completion has its closing token."""
 
@@ -35,13 +35,13 @@ class Lengths:
         return min(self.longest_prompt, max_tokens), min(self.pictures, max_tokens)
 
 
-def measured(
+def measure_lengths(
     encoder: PromptEncoder,
     examples: Sequence[SupportExample],
     frames: FrameReader | None,
     config: FramesConfig,
     completion: Callable[[SupportExample], int],
-) -> Lengths:
+) -> TokenLengths:
     """Texts of a seeded draw and of the longest instances are encoded; frames are counted, and their tokens taken from a few."""
     drawn = random.Random(0).sample(examples, min(DRAWN, len(examples)))  # noqa: S311
     longest = sorted(examples, key=_characters)[-LONGEST:]
@@ -55,7 +55,7 @@ def measured(
     prompts = {example.id: prompt(example) for example in (*drawn, *longest)}
     completions = {example.id: completion(example) for example in (*drawn, *longest)}
     wordiest = max(examples, key=lambda example: len(example.reference_response))
-    return Lengths(
+    return TokenLengths(
         mean_prompt=sum(prompts[example.id][0] for example in drawn) / len(drawn),
         longest_prompt=max(tokens for tokens, _ in prompts.values()),
         pictures=min(encoder.max_tokens, max(pictures for _, pictures in prompts.values())),
@@ -71,7 +71,7 @@ def _characters(example: SupportExample) -> int:
 
 def _frames(example: SupportExample, config: FramesConfig) -> int:
     shown = [turn.clip is not None for turn in example.history]
-    return sum(share_out(shown, max_frames=config.max_frames, max_frames_per_turn=config.max_frames_per_turn))
+    return sum(allocate_frames(shown, max_frames=config.max_frames, max_frames_per_turn=config.max_frames_per_turn))
 
 
 def _tokens_a_frame(encoder: PromptEncoder, examples: Sequence[SupportExample], frames: FrameReader, config: FramesConfig) -> int:

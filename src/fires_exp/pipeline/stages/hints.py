@@ -13,25 +13,27 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+from PIL import Image
 from tqdm import tqdm
 
 from fires_exp.baselines.interface import Hint
-from fires_exp.config.schema import BackboneConfig
-from fires_exp.data.dataset import Dataset
+from fires_exp.config.baselines import HintsConfig
+from fires_exp.data.instances import Instances
 from fires_exp.data.readers.utterances import clean_text
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.data.video.frames import FrameReader
-from fires_exp.errors import DataError
-from fires_exp.pipeline.chat_models import Backbone
-from fires_exp.pipeline.workspace import MODEL_CODE, Workspace
-from fires_exp.policy.backbone import build_processor
+from fires_exp.pipeline.chat_models import BackboneChat
+from fires_exp.pipeline.planner import Planner
+from fires_exp.pipeline.stage import Stage
+from fires_exp.policy.factory import PolicyFactory
 from fires_exp.prompts.processor import ImageChatProcessor, encode_chat
-from fires_exp.prompts.templates import told
-from fires_exp.services.messages import Answer, ChatMessage, Question
-from fires_exp.storage.artifacts import Artifact, code_hash
+from fires_exp.prompts.templates import history_parts
+from fires_exp.prompts.truncation import fit_history
+from fires_exp.services.messages import ChatMessage, ChatRequest, ChatResponse
 from fires_exp.storage.files import write_atomically
 
 HINTS = "hints.jsonl"
@@ -39,45 +41,78 @@ HINTS = "hints.jsonl"
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def make_hints(work: Workspace, hint: Hint, dataset: Dataset, examples: Sequence[SupportExample]) -> Artifact:
-    """The hints of these instances. Raises `DataError` where the last turn alone is longer than `hints.max_prompt_tokens`."""
-    config, backbone = work.config.hints, hints_backbone(work)
-    depends_on = {
-        "hint": asdict(hint),
-        "examples": work.identity(examples, dataset),
-        "frames": asdict(work.config.frames),
-        "backbone": asdict(backbone),
-        "asked": [asdict(config.decoding), config.max_prompt_tokens, work.config.seed, work.device.type],
-        "code": code_hash(*MODEL_CODE, "stages/hints.py", "stages/asking.py"),
-    }
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HintsStage(Stage):
+    """The hints of some instances. `factory` has the backbone that writes them."""
 
-    def build(folder: Path) -> None:
-        asked = {
+    name: ClassVar[str] = "hints"
+    reads_frames: ClassVar[bool] = True
+
+    hint: Hint
+    config: HintsConfig
+    instances: Instances
+    factory: PolicyFactory
+    seed: int
+    progress: bool
+
+    @classmethod
+    def of(cls, planner: Planner, hint: Hint, instances: Instances) -> HintsStage:
+        """The stage for some instances, added to the plan."""
+        config = planner.config.hints
+        return planner.add(
+            cls(
+                artifacts=planner.artifacts,
+                hint=hint,
+                config=config,
+                instances=instances,
+                factory=replace(planner.factory, backbone=config.backbone or planner.config.backbone),
+                seed=planner.config.seed,
+                progress=planner.config.trainer.progress,
+            )
+        )
+
+    @property
+    def label(self) -> str:
+        return f"hints for {self.instances.split}"
+
+    def key_inputs(self) -> dict[str, Any]:
+        return {
+            "hint": asdict(self.hint),
+            "instances": self.instances.identity(with_frames=self.factory.frames.name != "none"),
+            "frames": asdict(self.factory.frames),
+            "backbone": asdict(self.factory.backbone),
+            "sampling": [asdict(self.config.decoding), self.config.max_prompt_tokens, self.seed, self.factory.device.type],
+        }
+
+    def build(self, folder: Path) -> None:
+        """Raises `DataError` where the last turn alone is longer than `hints.max_prompt_tokens`."""
+        hint, config, examples = self.hint, self.config, self.instances.examples
+        parts = {
             _key(hint, part): part
             for example in examples
-            for part in (_turns(example) if hint.about == "turn" else [_told_about(example)])
+            for part in (_turns(example) if hint.about == "turn" else [_without_clips(example)])
         }
-        reader = FrameReader(work.config.frames, dataset.video_root, work.cache / "frames")
-        processor = build_processor(backbone, work.cache)
-        ask = Backbone(work, backbone, config.decoding, config.batch_size, asked).ask
+        reader = self.factory.frame_reader(self.instances.video_root)
+        ask = BackboneChat(
+            factory=self.factory,
+            sampling=config.decoding,
+            batch_size=config.batch_size,
+            examples=parts,
+            seed=self.seed,
+            artifacts=self.artifacts,
+        ).ask
         answers: dict[str, str] = {}
-        bar = tqdm(total=len(asked), desc="hints", unit="hint", disable=not work.config.trainer.progress)
+        bar = tqdm(total=len(parts), desc="hints", unit="hint", disable=not self.progress)
         with bar:
-            for question, answer in ask(_questions(hint, asked, reader, processor, config.max_prompt_tokens, bar)):
-                assert isinstance(answer, Answer)
+            requests = _questions(hint, parts, reader, self.factory.processor(), config.max_prompt_tokens, bar)
+            for question, answer in ask(requests):
+                assert isinstance(answer, ChatResponse)
                 answers[question.id] = clean_text(answer.text)
                 bar.update()
         if not answers:
-            log.warning("no turn shows a frame, so no model was asked about any: %s is trained by text alone", work.config.name)
+            log.warning("no turn has a frame, so there are no hints: the baseline is trained on text alone")
         rows = [{"id": example.id, "hints": _hints_of(hint, example, answers)} for example in examples]
         write_atomically(folder / HINTS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-    return work.make("hints", depends_on, build, together=False)
-
-
-def hints_backbone(work: Workspace) -> BackboneConfig:
-    """The model that is asked."""
-    return work.config.hints.backbone or work.config.backbone
 
 
 def read_hints(folder: Path) -> dict[str, list[str]]:
@@ -99,7 +134,7 @@ def _may_show(turn: Utterance) -> bool:
     return turn.speaker == "seeker" and turn.clip is not None
 
 
-def _told_about(example: SupportExample) -> SupportExample:
+def _without_clips(example: SupportExample) -> SupportExample:
     """The history without its clips: it is asked about by text alone."""
     return replace(example, history=tuple(replace(turn, clip=None) for turn in example.history))
 
@@ -111,7 +146,7 @@ def _key(hint: Hint, part: SupportExample) -> str:
 
 def _hints_of(hint: Hint, example: SupportExample, answers: Mapping[str, str]) -> list[str]:
     if hint.about == "conversation":
-        return [*[""] * (len(example.history) - 1), answers[_key(hint, _told_about(example))]]
+        return [*[""] * (len(example.history) - 1), answers[_key(hint, _without_clips(example))]]
     by_turn = iter(_turns(example))
     return [answers.get(_key(hint, next(by_turn)), "") if _may_show(turn) else "" for turn in example.history]
 
@@ -123,20 +158,28 @@ def _questions(
     processor: ImageChatProcessor,
     max_tokens: int,
     bar: tqdm,
-) -> Iterator[Question]:
+) -> Iterator[ChatRequest]:
     for key, part in asked.items():
         frames = reader.frames_of(part)
         if hint.about == "turn" and not any(frames):
             bar.update()
             continue
-        for dropped in range(len(part.history)):
-            parts = (*told(part.history[dropped:], frames[dropped:]), hint.question)
-            messages = (ChatMessage(role="user", parts=parts),)
-            if len(encode_chat(processor, part, messages).prompt_ids) <= max_tokens:
-                yield Question(id=key, messages=messages)
-                break
-        else:
-            raise DataError(
-                f"{part.source or part.id}: the last turn of {part.id} and the question about it are longer than "
-                f"hints.max_prompt_tokens={max_tokens}; raise it, or lower frames.max_frames_per_turn or frames.max_pixels"
-            )
+        yield ChatRequest(id=key, messages=_fitted(hint, part, frames, processor, max_tokens))
+
+
+def _fitted(
+    hint: Hint, part: SupportExample, frames: Sequence[Sequence[Image.Image]], processor: ImageChatProcessor, max_tokens: int
+) -> tuple[ChatMessage, ...]:
+    def render(dropped: int) -> tuple[tuple[ChatMessage, ...], int]:
+        parts = (*history_parts(part.history[dropped:], frames[dropped:]), hint.question)
+        messages = (ChatMessage(role="user", parts=parts),)
+        return messages, len(encode_chat(processor, part, messages).prompt_ids)
+
+    _, messages = fit_history(
+        render,
+        part,
+        limit=max_tokens,
+        limit_key="hints.max_prompt_tokens",
+        lower_keys=("frames.max_frames_per_turn", "frames.max_pixels"),
+    )
+    return messages

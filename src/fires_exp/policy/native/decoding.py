@@ -1,7 +1,8 @@
-"""Decoding that pays for a prompt once: one pass over each prompt, then a token a step for all completions of all prompts.
+"""Decoding that reads a prompt once: one pass over each prompt, then one token per step for all completions of all prompts.
 
-The keys and values of a prompt are held once, not once a completion, and the completions' own are written in place. A step makes
-few calls, since with a few rows a call costs as much as what it computes. On a CPU everything between the products is float32.
+The keys and values of a prompt are stored once, not once per completion, and those of the completions are written in place. A
+step makes few calls, since with few rows the overhead of a call is as large as its computation. On a CPU everything between the
+matrix products is float32.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from torch.nn import functional as F  # noqa: N812
 
 from fires_exp.policy.native.language_model import Attend, LanguageLayer, LanguageModel
 from fires_exp.policy.native.shared_prefix import GroupLayout
-from fires_exp.policy.native.small_batch_matmul import gated_product_of, product_of, product_of_head
+from fires_exp.policy.native.small_batch_matmul import head_matmul, matmul, swiglu_matmul
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import collate
 from fires_exp.prompts.processor import EncodedPrompt
 
 
 class NativeDecoding:
-    """A batch of P prompts with G completions each, row p · G + g. Made and used inside `torch.inference_mode`."""
+    """A batch of P prompts with G completions each, row p · G + g. Created and used inside `torch.inference_mode`."""
 
-    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], generations: int, room: int) -> None:
+    def __init__(self, policy: Policy, prompts: Sequence[EncodedPrompt], generations: int, max_new_tokens: int) -> None:
         self.policy = policy
         self.prompts = prompts
         self.generations = generations
@@ -32,166 +33,172 @@ class NativeDecoding:
         like = language.head_weight
         self.dtype = torch.float32 if like.device.type == "cpu" else like.dtype
         shape = (len(language.layers), len(prompts), language.key_heads)
-        # keys stand upright: a product with a few queries reads them faster
-        self.keys_LPHDT = like.new_zeros(*shape, language.width, max(lengths), dtype=self.dtype)
-        self.values_LPHTD = like.new_zeros(*shape, max(lengths), language.width, dtype=self.dtype)
-        self.own_keys_LPHMCD = like.new_empty(*shape, generations, room, language.width, dtype=self.dtype)
-        self.own_values_LPHMCD = torch.empty_like(self.own_keys_LPHMCD)
-        beyond_PT = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
-        self.beyond_PT = beyond_PT.to(policy.device) if beyond_PT.any() else None
-        self.seats = Seats(torch.arange(len(prompts) * generations) // generations, policy.device)
+        # keys are stored transposed, which makes a product with few queries faster
+        self.keys_LPKWT = like.new_zeros(*shape, language.head_width, max(lengths), dtype=self.dtype)
+        self.values_LPKTW = like.new_zeros(*shape, max(lengths), language.head_width, dtype=self.dtype)
+        self.own_keys_LPKSCW = like.new_empty(*shape, generations, max_new_tokens, language.head_width, dtype=self.dtype)
+        self.own_values_LPKSCW = torch.empty_like(self.own_keys_LPKSCW)
+        prefix_mask_PT = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        self.prefix_mask_PT = None if prefix_mask_PT.all() else prefix_mask_PT.to(policy.device)  # None: all lengths are equal
+        self.slots = Slots(torch.arange(len(prompts) * generations) // generations, policy.device)
         self.step = 0
 
     def first_logits(self) -> Tensor:
         """Logits [B, V] of the first tokens, after each prompt is read."""
         last_states, next_positions = [], []
-        for place, prompt in enumerate(self.prompts):
+        for index, prompt in enumerate(self.prompts):
             inputs = collate([prompt], pad_id=self.policy.pad_id).to(self.policy.device)
-            positions_3P = self.policy.positions(inputs)[:, 0]
-            states_PK = self.language.run(
-                self.policy.prompt_states(prompt), self.language.rotation(positions_3P), self._reading(place), recompute=False
+            positions_3T = self.policy.positions(inputs)[:, 0]
+            states_TD = self.language.run(
+                self.policy.prompt_embeds(prompt), self.language.rotation(positions_3T), self._prefill(index), recompute=False
             )
-            last_states.append(states_PK[-1])
-            next_positions.append(positions_3P.max() + 1)
+            last_states.append(states_TD[-1])
+            next_positions.append(positions_3T.max() + 1)
         self.position_B = torch.stack(next_positions).repeat_interleave(self.generations)
-        # weights are laid out after the prompts were read, when their large states are gone
+        # weights are repacked after the prompts were read, when the prompts' large states are freed
         rows = len(self.position_B)
         self.layers = [DecodeLayer(layer, rows, self.dtype) for layer in self.language.layers]
         self.norm_weight = self.language.norm_weight.to(self.dtype)
-        self.head = product_of_head(self.language.head_weight, rows)
+        self.head = head_matmul(self.language.head_weight, rows)
         return self.head(torch.stack(last_states).to(self.dtype)).repeat_interleave(self.generations, dim=0)
 
     def next_logits(self, ids_B: Tensor) -> Tensor:
-        """Logits [B, V] after the tokens `ids_B` [B]."""
+        """Logits [B, V] of the tokens after `ids_B` [B]."""
         cosines, sines = self.language.rotation((self.position_B + self.step).expand(3, -1))
         rotation = torch.cat([cosines, cosines], -1).to(self.dtype), torch.cat([-sines, sines], -1).to(self.dtype)
-        states_BK = self.policy.token_states(ids_B).to(self.dtype)
-        upto = self.step + 1
-        memories = zip(
-            self.keys_LPHDT.unbind(),
-            self.values_LPHTD.unbind(),
-            self.own_keys_LPHMCD[..., :upto, :].unbind(),
-            self.own_values_LPHMCD[..., :upto, :].unbind(),
+        states_BD = self.policy.token_embeds(ids_B).to(self.dtype)
+        length = self.step + 1
+        caches = zip(
+            self.keys_LPKWT.unbind(),
+            self.values_LPKTW.unbind(),
+            self.own_keys_LPKSCW[..., :length, :].unbind(),
+            self.own_values_LPKSCW[..., :length, :].unbind(),
             strict=True,
         )
-        for layer, memory in zip(self.layers, memories, strict=True):
-            states_BK = layer(states_BK, rotation, memory, self.beyond_PT, self.seats)
+        padding_PT = None if self.prefix_mask_PT is None else ~self.prefix_mask_PT
+        for layer, cache in zip(self.layers, caches, strict=True):
+            states_BD = layer(states_BD, rotation, cache, padding_PT, self.slots)
         self.step += 1
-        return self.head(F.rms_norm(states_BK, self.norm_weight.shape, self.norm_weight, self.language.epsilon))
+        return self.head(F.rms_norm(states_BD, self.norm_weight.shape, self.norm_weight, self.language.epsilon))
 
-    def keep(self, rows_B: Tensor) -> None:
-        """Go on with these rows alone."""
-        self.position_B = self.position_B[rows_B]
-        prompt_B, seat_B = self.seats.prompt_B[rows_B.cpu()], self.seats.seat_B[rows_B.cpu()]
-        left_P = torch.unique(prompt_B)
-        if len(left_P) < self.keys_LPHDT.shape[1]:
-            self.keys_LPHDT = self.keys_LPHDT[:, left_P]
-            self.values_LPHTD = self.values_LPHTD[:, left_P]
-            self.beyond_PT = None if self.beyond_PT is None else self.beyond_PT[left_P]
-        self.seats = Seats(torch.searchsorted(left_P, prompt_B), self.policy.device)
-        old_prompt_PM = prompt_B[self.seats.row_PM][:, None]
-        old_seat_PM = seat_B[self.seats.row_PM][:, None]
-        heads_H1 = torch.arange(self.language.key_heads)[:, None]
-        self.own_keys_LPHMCD = self.own_keys_LPHMCD[:, old_prompt_PM, heads_H1, old_seat_PM]
-        self.own_values_LPHMCD = self.own_values_LPHMCD[:, old_prompt_PM, heads_H1, old_seat_PM]
+    def select(self, rows: Tensor) -> None:
+        """Continue with these rows alone. Prompts without a remaining row are dropped."""
+        self.position_B = self.position_B[rows]
+        prompt_B, slot_B = self.slots.prompt_B[rows.cpu()], self.slots.slot_B[rows.cpu()]
+        remaining_P = torch.unique(prompt_B)
+        if len(remaining_P) < self.keys_LPKWT.shape[1]:
+            self.keys_LPKWT = self.keys_LPKWT[:, remaining_P]
+            self.values_LPKTW = self.values_LPKTW[:, remaining_P]
+            self.prefix_mask_PT = None if self.prefix_mask_PT is None else self.prefix_mask_PT[remaining_P]
+        self.slots = Slots(torch.searchsorted(remaining_P, prompt_B), self.policy.device)
+        old_prompt_P1S = prompt_B[self.slots.row_PS][:, None]
+        old_slot_P1S = slot_B[self.slots.row_PS][:, None]
+        head_K1 = torch.arange(self.language.key_heads)[:, None]
+        self.own_keys_LPKSCW = self.own_keys_LPKSCW[:, old_prompt_P1S, head_K1, old_slot_P1S]
+        self.own_values_LPKSCW = self.own_values_LPKSCW[:, old_prompt_P1S, head_K1, old_slot_P1S]
 
-    def _reading(self, place: int) -> Callable[[int], Attend]:
-        """Attention over a prompt, whose keys and values are kept on the way."""
-        length = len(self.prompts[place].prompt_ids)
+    def _prefill(self, index: int) -> Callable[[int], Attend]:
+        """The attention over a prompt, which also stores the prompt's keys and values."""
+        length = len(self.prompts[index].prompt_ids)
         causal = GroupLayout(length, [1], self.policy.device)
 
         def of_layer(layer: int) -> Attend:
-            def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-                self.keys_LPHDT[layer, place, :, :, :length] = keys.permute(1, 2, 0)
-                self.values_LPHTD[layer, place, :, :length] = values.transpose(0, 1)
-                return causal.attend(layer)(queries, keys, values)
+            def attend(queries_THW: Tensor, keys_TKW: Tensor, values_TKW: Tensor) -> Tensor:
+                self.keys_LPKWT[layer, index, :, :, :length] = keys_TKW.permute(1, 2, 0)
+                self.values_LPKTW[layer, index, :, :length] = values_TKW.transpose(0, 1)
+                return causal.attend(layer)(queries_THW, keys_TKW, values_TKW)
 
             return attend
 
         return of_layer
 
 
-# a layer's keys and values, of prompts [P, heads, width, T] and [P, heads, T, width], of completions [P, heads, M, C, width]
-Memory = tuple[Tensor, Tensor, Tensor, Tensor]
+# a layer's keys and values: of prompts [P, K, W, T] and [P, K, T, W], of completions [P, K, S, C, W] each
+LayerCache = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class DecodeLayer:
-    """A decoder layer for one token a row. Rows sit beside their prompt (`Seats`) while they attend."""
+    """A decoder layer for one token per row. For attention, rows are grouped by their prompt (`Slots`)."""
 
     def __init__(self, layer: LanguageLayer, rows: int, dtype: torch.dtype) -> None:
-        self.width = layer.width
+        self.head_width = layer.head_width
         self.epsilon = layer.epsilon
         self.attention_norm = layer.attention_norm.to(dtype)
         self.mlp_norm = layer.mlp_norm.to(dtype)
         self.query_key_value, self.out, self.down = (
-            product_of(one.weights, rows) for one in (layer.query_key_value, layer.out, layer.down)
+            matmul(linear.weights, rows) for linear in (layer.query_key_value, layer.out, layer.down)
         )
-        self.gated = gated_product_of(layer.gate_up.weights, rows)
+        self.swiglu = swiglu_matmul(layer.gate_up.weights, rows)
 
     def __call__(
-        self, states_BK: Tensor, rotation: tuple[Tensor, Tensor], memory: Memory, beyond_PT: Tensor | None, seats: Seats
+        self, states_BD: Tensor, rotation: tuple[Tensor, Tensor], cache: LayerCache, padding_PT: Tensor | None, slots: Slots
     ) -> Tensor:
-        """States [B, K] after the layer; the token's own key and value are written at the end of the completions' memory."""
-        normed_BK = F.rms_norm(states_BK, self.attention_norm.shape, self.attention_norm, self.epsilon)
-        heads_BXD = self.query_key_value(normed_BK).view(len(states_BK), -1, self.width)
-        mixed_BK = self._attend(heads_BXD, rotation, memory, beyond_PT, seats)
-        states_BK = self.out.added_to(states_BK, mixed_BK)
-        normed_BK = F.rms_norm(states_BK, self.mlp_norm.shape, self.mlp_norm, self.epsilon)
-        return self.down.added_to(states_BK, self.gated(normed_BK))
+        """States [B, D] after the layer. The token's key and value are written to the last column of the completions' cache.
+
+        `padding_PT` is True after the end of a prompt; None if all prompts have the same length.
+        """
+        normed_BD = F.rms_norm(states_BD, self.attention_norm.shape, self.attention_norm, self.epsilon)
+        heads_BXW = self.query_key_value(normed_BD).view(len(states_BD), -1, self.head_width)
+        attended_BD = self._attend(heads_BXW, rotation, cache, padding_PT, slots)
+        states_BD = self.out.add_to(states_BD, attended_BD)
+        normed_BD = F.rms_norm(states_BD, self.mlp_norm.shape, self.mlp_norm, self.epsilon)
+        return self.down.add_to(states_BD, self.swiglu(normed_BD))
 
     def _attend(
-        self, heads_BXD: Tensor, rotation: tuple[Tensor, Tensor], memory: Memory, beyond_PT: Tensor | None, seats: Seats
+        self, heads_BXW: Tensor, rotation: tuple[Tensor, Tensor], cache: LayerCache, padding_PT: Tensor | None, slots: Slots
     ) -> Tensor:
-        keys_PHDT, values_PHTD, own_keys, own_values = memory
-        prompts, key_heads, seated, so_far, width = own_keys.shape
-        queries = heads_BXD.shape[1] - 2 * key_heads
-        turned_BXD = heads_BXD.roll(width // 2, -1).mul_(rotation[1]).addcmul_(heads_BXD, rotation[0])
-        turned_PXMD, plain_PXMD = seats.by_prompt(turned_BXD), seats.by_prompt(heads_BXD)
-        own_keys[:, :, :, -1] = turned_PXMD[:, queries : queries + key_heads]
-        own_values[:, :, :, -1] = plain_PXMD[:, queries + key_heads :]
-        queries_NQD = (
-            (turned_PXMD[:, :queries].view(prompts, key_heads, -1, seated, width) * width**-0.5)
+        keys_PKWT, values_PKTW, own_keys_PKSCW, own_values_PKSCW = cache
+        prompts, key_heads, slot_count, length, width = own_keys_PKSCW.shape
+        query_heads = heads_BXW.shape[1] - 2 * key_heads
+        rotated_BXW = heads_BXW.roll(width // 2, -1).mul_(rotation[1]).addcmul_(heads_BXW, rotation[0])
+        rotated_PXSW, plain_PXSW = slots.by_prompt(rotated_BXW), slots.by_prompt(heads_BXW)
+        own_keys_PKSCW[:, :, :, -1] = rotated_PXSW[:, query_heads : query_heads + key_heads]
+        own_values_PKSCW[:, :, :, -1] = plain_PXSW[:, query_heads + key_heads :]
+        # n = P · K, q = S · H / K: the queries of all slots that read one key head of one prompt
+        queries_nqW = (
+            (rotated_PXSW[:, :query_heads].view(prompts, key_heads, -1, slot_count, width) * width**-0.5)
             .transpose(2, 3)
             .reshape(prompts * key_heads, -1, width)
-        )  # N = prompts · key heads, Q = seats · queries a key head
-        scores_NQT = queries_NQD @ keys_PHDT.flatten(0, 1)
-        if beyond_PT is not None:
-            scores_NQT.view(prompts, key_heads, -1, scores_NQT.shape[-1]).masked_fill_(beyond_PT[:, None, None], float("-inf"))
-        own_queries = queries_NQD.view(prompts * key_heads * seated, -1, width)
-        own_scores = own_queries @ own_keys.flatten(0, 2).transpose(1, 2)
-        scores = torch.cat([scores_NQT, own_scores.view(*scores_NQT.shape[:2], so_far)], dim=-1)
-        shares = torch.softmax(scores, dim=-1, dtype=torch.float32).to(heads_BXD.dtype)
-        shared_NQT, own_NQC = torch.split(shares, [scores_NQT.shape[-1], so_far], dim=-1)
-        mixed_NQD = shared_NQT @ values_PHTD.flatten(0, 1)
-        own_mixed = own_NQC.reshape(*own_queries.shape[:2], so_far) @ own_values.flatten(0, 2)
-        mixed_NQD += own_mixed.view_as(mixed_NQD)
-        return seats.by_row(mixed_NQD.view(prompts, key_heads, seated, -1, width))
+        )
+        scores_nqT = queries_nqW @ keys_PKWT.flatten(0, 1)
+        if padding_PT is not None:
+            scores_nqT.view(prompts, key_heads, -1, scores_nqT.shape[-1]).masked_fill_(padding_PT[:, None, None], float("-inf"))
+        own_queries = queries_nqW.view(prompts * key_heads * slot_count, -1, width)
+        own_scores = own_queries @ own_keys_PKSCW.flatten(0, 2).transpose(1, 2)
+        scores = torch.cat([scores_nqT, own_scores.view(*scores_nqT.shape[:2], length)], dim=-1)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(heads_BXW.dtype)
+        weights_nqT, own_weights_nqC = torch.split(weights, [scores_nqT.shape[-1], length], dim=-1)
+        attended_nqW = weights_nqT @ values_PKTW.flatten(0, 1)
+        own_attended = own_weights_nqC.reshape(*own_queries.shape[:2], length) @ own_values_PKSCW.flatten(0, 2)
+        attended_nqW += own_attended.view_as(attended_nqW)
+        return slots.by_row(attended_nqW.view(prompts, key_heads, slot_count, -1, width))
 
 
-class Seats:
-    """Rows of a batch beside the prompts that they belong to: all rows of a prompt meet its keys in one product.
+class Slots:
+    """The rows of a batch grouped by prompt, so that all rows of a prompt are multiplied with its keys in one product.
 
-    `prompt_B` [B] is rising. Every prompt has as many seats, M, as the one with most rows; a seat that is not taken holds row 0.
+    `prompt_B` [B] is the prompt of each row, in rising order. Every prompt has as many slots, S, as the prompt with most rows; an
+    empty slot holds row 0, and what is computed for it is dropped.
     """
 
     def __init__(self, prompt_B: Tensor, device: torch.device) -> None:
         self.prompt_B = prompt_B
-        taken_P = torch.bincount(prompt_B)
-        self.prompts, self.most = len(taken_P), int(taken_P.max())
-        self.even = bool((taken_P == self.most).all())
-        first_P = taken_P.cumsum(0) - taken_P
-        self.seat_B = torch.arange(len(prompt_B)) - first_P[prompt_B]
-        self.row_PM = torch.zeros(self.prompts, self.most, dtype=torch.long)
-        self.row_PM[prompt_B, self.seat_B] = torch.arange(len(prompt_B))
-        self._rows = self.row_PM.flatten().to(device)
-        self._places = (prompt_B * self.most + self.seat_B).to(device)
+        rows_P = torch.bincount(prompt_B)
+        self.prompts, self.slots = len(rows_P), int(rows_P.max())
+        self.full = bool((rows_P == self.slots).all())
+        first_row_P = rows_P.cumsum(0) - rows_P
+        self.slot_B = torch.arange(len(prompt_B)) - first_row_P[prompt_B]
+        self.row_PS = torch.zeros(self.prompts, self.slots, dtype=torch.long)
+        self.row_PS[prompt_B, self.slot_B] = torch.arange(len(prompt_B))
+        self._rows = self.row_PS.flatten().to(device)
+        self._flat_slot_B = (prompt_B * self.slots + self.slot_B).to(device)
 
-    def by_prompt(self, heads_BXD: Tensor) -> Tensor:
-        """[B, heads, width] -> [P, heads, M, width]."""
-        seated = heads_BXD if self.even else heads_BXD[self._rows]
-        return seated.view(self.prompts, self.most, *heads_BXD.shape[1:]).transpose(1, 2)
+    def by_prompt(self, heads_BXW: Tensor) -> Tensor:
+        """[B, X, W] -> [P, X, S, W]."""
+        slotted = heads_BXW if self.full else heads_BXW[self._rows]
+        return slotted.view(self.prompts, self.slots, *heads_BXW.shape[1:]).transpose(1, 2)
 
-    def by_row(self, mixed: Tensor) -> Tensor:
-        """[P, key heads, M, queries a key head, width] -> [B, heads · width]."""
-        rows = mixed.transpose(1, 2).reshape(self.prompts * self.most, -1)
-        return rows if self.even else rows[self._places]
+    def by_row(self, attended: Tensor) -> Tensor:
+        """[P, K, S, H / K, W] -> [B, H · W]."""
+        rows = attended.transpose(1, 2).reshape(self.prompts * self.slots, -1)
+        return rows if self.full else rows[self._flat_slot_B]

@@ -12,7 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from fires_exp.config.schema import Config, LoggerConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import LoggerConfig
 from fires_exp.errors import ConfigError
 from fires_exp.storage.files import complete_lines
 from fires_exp.training.loggers import completions_table
@@ -33,6 +34,13 @@ class ShowsMore(Protocol):
     def show_distribution(self, name: str, values: Sequence[float], step: int) -> None: ...
 
 
+@runtime_checkable
+class KeepsCompletions(Protocol):
+    """A logger that keeps GRPO's samples as they are."""
+
+    def log_completions(self, rows: Rows) -> None: ...
+
+
 def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: Path) -> Logger:
     """The logger of a stage, in `logs/` of the run folder. Raises `ConfigError` where a package or a key is missing."""
     place = run_folder / LOGS
@@ -42,16 +50,16 @@ def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: P
         if chosen.name == "csv":
             return CSVLogger(place, name=stage, version="csv")
         if chosen.name == "tensorboard":
-            from fires_exp.training.loggers.tensorboard import Board
+            from fires_exp.training.loggers.tensorboard import StageTensorBoardLogger
 
-            return Board(place, stage)
+            return StageTensorBoardLogger(place, stage)
         if chosen.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
             raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
-        from fires_exp.training.loggers.wandb import NoWandbRunError, WandbRun
+        from fires_exp.training.loggers.wandb import StageWandbLogger, WandbStartError
 
         try:
-            return WandbRun(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, place=place)
-        except NoWandbRunError as error:
+            return StageWandbLogger(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, logs_folder=place)
+        except WandbStartError as error:
             log.warning("W&B: %s; %s goes on without it, with its numbers in %s", error, stage, place / stage / "csv")
             return CSVLogger(place, name=stage, version="csv")
     except ModuleNotFoundError as error:
@@ -60,17 +68,20 @@ def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: P
         ) from None
 
 
-def tell_again(logger: Logger, config: LoggerConfig, *, metrics: Path, completions: Path) -> None:
-    """Tell a new logger what a stage that was stopped wrote down of its steps."""
+def replay_steps(logger: Logger, config: LoggerConfig, *, metrics: Path, completions: Path) -> None:
+    """Give a new logger the steps that an interrupted stage had logged."""
     shown = {step: list(rows) for step, rows in groupby(_rows(completions), key=lambda row: row["step"])}
     for row in _rows(metrics):
         step = row.pop("step")
-        show_samples([logger], config, shown.pop(step, []), step)
+        log_completions([logger], config, shown.pop(step, []), step)
         logger.log_metrics(row, step=step)
 
 
-def show_samples(loggers: Sequence[object], config: LoggerConfig, rows: Rows, step: int) -> None:
-    """A step's rows of `completions.jsonl` as a table and as distributions, to the loggers that show such."""
+def log_completions(loggers: Sequence[object], config: LoggerConfig, rows: Rows, step: int) -> None:
+    """A step's rows of `completions.jsonl`: whole to the loggers that keep them, as a table and as distributions to others."""
+    for logger in loggers if rows else ():
+        if isinstance(logger, KeepsCompletions):
+            logger.log_completions(rows)
     show_table(loggers, COMPLETIONS.key, completions_table.table(rows, config.completions), step)
     for logger in loggers if rows else ():
         if isinstance(logger, ShowsMore):

@@ -1,4 +1,4 @@
-"""The charts and tables of a run, as data: the page, Weights & Biases and TensorBoard draw from the same list."""
+"""The charts, tables and distributions of a run, shared by the report page, Weights & Biases and TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from fires_exp.thinking.aspects import Aspect
 
 EVALUATION = "evaluate"
-EPITOME = "epitome"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChartPlan:
-    """Curves over the steps of a stage: `metrics` maps the logged names to the names in the chart."""
+    """A chart of curves over the steps of a stage. `metrics` maps logged names to labels in the chart; the curves named in
+    `smooth` are drawn pale with a moving average."""
 
     stage: str
     section: str
@@ -31,19 +31,19 @@ CHARTS = (
         section="Cold start",
         title="Loss",
         metrics={"sft/loss": "train", "sft/val_loss": "val"},
-        note="nats a completion token",
+        note="nats per completion token",
         smooth=("sft/loss",),
     ),
     ChartPlan(stage="sft", section="Cold start", title="Learning rate", metrics={"sft/learning_rate": "rate"}),
     ChartPlan(
-        stage="sft", section="Cold start", title="Gradient norm", metrics={"sft/grad_norm": "norm"}, note="before it is clipped"
+        stage="sft", section="Cold start", title="Gradient norm", metrics={"sft/grad_norm": "norm"}, note="before clipping"
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
         title="Reward",
         metrics={"reward/total": "total"},
-        note="mean of a step's completions",
+        note="mean over the step's completions",
         smooth=("reward/total",),
     ),
     ChartPlan(
@@ -62,16 +62,16 @@ CHARTS = (
         stage="grpo",
         section="Form",
         title="Form of completions",
-        metrics={"rollout/well_formed_share": "well-formed", "rollout/truncated_share": "cut off"},
+        metrics={"rollout/well_formed_share": "well-formed", "rollout/truncated_share": "truncated"},
         note="% of completions",
         percent=True,
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
-        title="Groups without a signal",
+        title="Tied groups",
         metrics={"rollout/tied_group_share": "tied"},
-        note="% of groups whose rewards are all equal, so that their advantages are 0",
+        note="% of groups whose rewards are all equal and give no learning signal",
         percent=True,
     ),
     ChartPlan(
@@ -79,11 +79,11 @@ CHARTS = (
         section="Health",
         title="Repeated responses",
         metrics={
-            "health/one_response": "most frequent",
-            "health/repeated_in_step": "in its step",
-            "health/repeated_in_group": "in its group",
+            "health/one_response": "one response",
+            "health/repeated_in_step": "in the step",
+            "health/repeated_in_group": "in the group",
         },
-        note="% of prompts that get the same response; % of completions whose response occurs twice or more",
+        note="% of prompts that share the most frequent response; % of completions whose response occurs at least twice",
         percent=True,
     ),
     ChartPlan(
@@ -101,36 +101,34 @@ CHARTS = (
     ChartPlan(
         stage="grpo",
         section="Health",
-        title="Length of responses",
+        title="Response length ratio",
         metrics={"health/words_to_reference": "to references", "health/words_to_start": "to first steps"},
-        note="in words, as a share of the length compared with; a fall is a sign of reward hacking",
+        note="words of responses, relative to references and to the first steps; a fall is a sign of reward hacking",
     ),
-    ChartPlan(stage="grpo", section="Policy", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats a token"),
+    ChartPlan(stage="grpo", section="Policy", title="KL from the reference", metrics={"grpo/kl": "KL"}, note="nats per token"),
     ChartPlan(
         stage="grpo",
         section="Policy",
         title="Entropy",
         metrics={"grpo/entropy": "entropy"},
-        note="nats a token; a collapse is a warning",
+        note="nats per token; a collapse is a warning",
     ),
     ChartPlan(
         stage="grpo",
         section="Form",
         title="Completion length",
         metrics={"rollout/completion_tokens_mean": "mean"},
-        note="tokens, mean of a step",
+        note="tokens, mean over the step",
     ),
     ChartPlan(
         stage="grpo",
         section="Policy",
         title="Clipped tokens",
         metrics={"grpo/clip_share": "clipped"},
-        note="% of tokens; 0 by construction where every rollout is used once",
+        note="% of tokens; zero by construction if each rollout is used once",
         percent=True,
     ),
-    ChartPlan(
-        stage="grpo", section="Policy", title="Gradient norm", metrics={"grpo/grad_norm": "norm"}, note="before it is clipped"
-    ),
+    ChartPlan(stage="grpo", section="Policy", title="Gradient norm", metrics={"grpo/grad_norm": "norm"}, note="before clipping"),
     ChartPlan(
         stage="grpo",
         section="Aspects",
@@ -141,32 +139,32 @@ CHARTS = (
             "aspect/situation": "situation",
             "aspect/response_strategy": "strategy",
         },
-        note="% of well-formed completions that name the aspect",
+        note="% of well-formed completions that contain the aspect",
         percent=True,
     ),
 )
 
-# only on the dashboards
+# charts of dashboards that the report page omits
 MORE_CHARTS = (
-    ChartPlan(stage="sft", section="Cold start", title="Tokens learned from", metrics={"sft/completion_tokens": "a step"}),
+    ChartPlan(stage="sft", section="Cold start", title="Target tokens", metrics={"sft/completion_tokens": "per step"}),
     ChartPlan(
         stage="sft",
         section="Cold start",
-        title="History that did not fit",
+        title="Truncated history",
         metrics={"sft/dropped_turns": "turns", "sft/cut_histories": "histories"},
-        note="of a step's instances",
+        note="over the step's examples",
     ),
     ChartPlan(
         stage="grpo",
         section="Rewards",
-        title="Spread of rewards",
-        metrics={"reward/std_in_group": "deviation"},
-        note="in a group, mean of a step's groups",
+        title="Std of rewards",
+        metrics={"reward/std_in_group": "std"},
+        note="within a group, mean over the step's groups",
     ),
     ChartPlan(
         stage="grpo",
         section="Aspects",
-        title="Aspects called “Unknown”",
+        title="Unknown aspects",
         metrics={f"aspect/{aspect}_unknown": aspect.label for aspect in Aspect},
         note="% of well-formed completions",
         percent=True,
@@ -179,42 +177,40 @@ MORE_CHARTS = (
         note="tokens",
     ),
     ChartPlan(
-        stage="grpo", section="Form", title="Words of responses", metrics={"rollout/response_words_mean": "mean"}, note="words"
+        stage="grpo", section="Form", title="Response length", metrics={"rollout/response_words_mean": "mean"}, note="words"
     ),
     ChartPlan(stage="grpo", section="Policy", title="Loss", metrics={"grpo/loss": "loss"}),
     ChartPlan(stage="grpo", section="Policy", title="Learning rate", metrics={"grpo/learning_rate": "rate"}),
     ChartPlan(
         stage="grpo",
         section="Policy",
-        title="Sampling against scoring",
+        title="Sampler and scorer",
         metrics={"grpo/sampling_logprob_gap": "mean gap", "grpo/largest_ratio_gap": "largest ratio gap"},
-        note="difference of the sampler's and the training pass's log-probabilities, the first in nats a token",
+        note="mean gap: |difference| of the log-probabilities of sampler and scorer, nats per token",
     ),
     ChartPlan(
         stage="grpo",
         section="Speed",
-        title="Seconds of a step",
+        title="Seconds per step",
         metrics={"speed/sampling_seconds": "sampling", "speed/training_seconds": "training"},
     ),
+    ChartPlan(stage="grpo", section="Speed", title="Tokens per second", metrics={"speed/completion_tokens_per_second": "tokens"}),
+    ChartPlan(stage="grpo", section="Speed", title="Tokens per step", metrics={"rollout/completion_tokens": "tokens"}),
     ChartPlan(
-        stage="grpo", section="Speed", title="Tokens a second", metrics={"speed/completion_tokens_per_second": "tokens a second"}
-    ),
-    ChartPlan(stage="grpo", section="Speed", title="Tokens of a step", metrics={"rollout/completion_tokens": "tokens"}),
-    ChartPlan(
-        stage=EPITOME,
+        stage="epitome",
         section="Support skills",
         title="Losses",
         metrics={"epitome/level_loss": "levels", "epitome/rationale_loss": "rationales"},
     ),
-    ChartPlan(stage=EPITOME, section="Support skills", title="Macro-F1 on val", metrics={"epitome/val_macro_f1": "macro-F1"}),
-    ChartPlan(stage=EPITOME, section="Support skills", title="Gradient norm", metrics={"epitome/grad_norm": "norm"}),
-    ChartPlan(stage=EPITOME, section="Support skills", title="Learning rate", metrics={"epitome/learning_rate": "rate"}),
+    ChartPlan(stage="epitome", section="Support skills", title="Macro-F1 on val", metrics={"epitome/val_macro_f1": "macro-F1"}),
+    ChartPlan(stage="epitome", section="Support skills", title="Gradient norm", metrics={"epitome/grad_norm": "norm"}),
+    ChartPlan(stage="epitome", section="Support skills", title="Learning rate", metrics={"epitome/learning_rate": "rate"}),
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaPlan:
-    """A table of texts or a distribution, which a stage logs under the name `key`."""
+    """A table of texts, or a distribution, that a stage logs under the name `key`."""
 
     stage: str
     section: str
@@ -225,11 +221,12 @@ class MediaPlan:
 COMPLETIONS = MediaPlan(stage="grpo", section="Completions", title="Completions with their rewards", key="completions")
 SCORES = MediaPlan(stage=EVALUATION, section="Scores", title="Scores of all policies", key="scores")
 TABLES = (COMPLETIONS, SCORES)
-REWARDS = MediaPlan(stage="grpo", section="Rewards", title="Rewards of a step", key="distribution/reward")
-WORDS = MediaPlan(stage="grpo", section="Form", title="Words of a step's responses", key="distribution/response_words")
+REWARDS = MediaPlan(stage="grpo", section="Rewards", title="Distribution of rewards", key="distribution/reward")
+WORDS = MediaPlan(stage="grpo", section="Form", title="Distribution of response words", key="distribution/response_words")
 DISTRIBUTIONS = (REWARDS, WORDS)
 
-POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO", "baseline": "baseline"}
+POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO"}
+POLICY_NAMES |= {"baseline": "baseline", "trained_baseline": "trained baseline"}
 _COMPARED = (
     "BLEU-2", "ROUGE-L F1", "METEOR", "Distinct-3 (corpus)", "BERTScore F1", "MiniLM-L6 score F1 (not BERTScore)", "DIFF-EPITOME",
     "Well-formed", "Response words",
@@ -237,7 +234,7 @@ _COMPARED = (
 
 
 def score_name(policy: str, metric: str) -> str:
-    """The logged name of a policy's number in the table.
+    """The logged name of a policy's metric in the final table.
 
     >>> score_name("grpo", "ROUGE-L F1")
     'eval/grpo/rouge_l_f1'
@@ -251,7 +248,7 @@ SCORE_CHARTS = tuple(
         section="Scores",
         title=metric,
         metrics={score_name(policy, metric): name for policy, name in POLICY_NAMES.items()},
-        note="of the table",
+        note="from the final table",
     )
     for metric in _COMPARED
 )
@@ -259,24 +256,24 @@ SCORE_CHARTS = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonPlan:
-    """Parallel coordinates over the runs of a sweep: settings on the left, the last value of each of `outcomes` on the right."""
+    """A parallel-coordinates plot of a sweep, one line per run: the swept keys and the last values of `outcomes`."""
 
     stage: str
     title: str
     outcomes: tuple[str, ...]
 
 
-# keys of the configuration that sweeps change
+# configuration keys that sweeps vary
 SWEPT = ("grpo.beta", "grpo.optimizer.learning_rate", "sft.fraction", "reward.support_skill_weight", "seed")
 COMPARISONS = (
     ComparisonPlan(
         stage="grpo",
-        title="Settings and the end of GRPO",
+        title="Swept keys and the last GRPO step",
         outcomes=("reward/total", "grpo/kl", "rollout/response_words_mean"),
     ),
     ComparisonPlan(
         stage=EVALUATION,
-        title="Settings and scores after GRPO",
+        title="Swept keys and the final table after GRPO",
         outcomes=tuple(score_name("grpo", metric) for metric in ("BLEU-2", "ROUGE-L F1", "DIFF-EPITOME")),
     ),
 )
@@ -285,13 +282,15 @@ DASHBOARD = (*CHARTS, *MORE_CHARTS, *SCORE_CHARTS)
 SECTIONS = tuple(dict.fromkeys(plan.section for plan in (*CHARTS, COMPLETIONS, *MORE_CHARTS, SCORES)))
 
 
-_OWN_NAMES = {plan.stage for plan in DASHBOARD} - {EPITOME}
+_CHARTED_STAGES = {plan.stage for plan in DASHBOARD}
+_LOGS_AS = {"train_baseline": "sft"}  # by the same names, because baselines are trained like SFT
 
 
-def chart_stage(stage: str) -> str:
-    """The stage under which charts list a stage: EPITOME's mechanisms are trained under names of their own.
+def stage_type(stage: str) -> str:
+    """The stage's name in `ChartPlan.stage`. All EPITOME mechanisms, each trained under its own name, are `epitome`.
 
-    >>> chart_stage("explorations-plain"), chart_stage("grpo")
-    ('epitome', 'grpo')
+    >>> stage_type("explorations-plain"), stage_type("train_baseline")
+    ('epitome', 'sft')
     """
-    return stage if stage in _OWN_NAMES else EPITOME
+    stage = _LOGS_AS.get(stage, stage)
+    return stage if stage in _CHARTED_STAGES else "epitome"

@@ -1,4 +1,4 @@
-"""A stage in TensorBoard: curves in the project's own layout, texts, distributions."""
+"""TensorBoard logger of a stage: curves in the project's layout, texts and distributions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fires_exp.training.loggers.completions_table import as_markdown
 from fires_exp.training.loggers.tensorboard_layout import layout
 
 
-class Board(TensorBoardLogger):
-    """`place/<stage>/tensorboard`. What an earlier attempt wrote there is struck out: all steps are told again."""
+class StageTensorBoardLogger(TensorBoardLogger):
+    """Writes to `logs_folder/<stage>/tensorboard`. Events of an earlier attempt are purged; the caller logs all steps again."""
 
-    def __init__(self, place: Path, stage: str) -> None:
-        super().__init__(place, name=stage, version="tensorboard", purge_step=0)
+    def __init__(self, logs_folder: Path, stage: str) -> None:
+        super().__init__(logs_folder, name=stage, version="tensorboard", purge_step=0)
         self.experiment.add_custom_scalars(layout(stage))
 
     def show_table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:

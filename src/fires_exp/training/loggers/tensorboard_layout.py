@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from fires_exp.training.loggers.panels import DASHBOARD, SECTIONS, chart_stage
+from fires_exp.training.loggers.panels import DASHBOARD, SECTIONS, stage_type
 
-# what `SummaryWriter.add_custom_scalars` takes: section, then chart, then its kind and patterns of tags
+# the argument of `SummaryWriter.add_custom_scalars`: section, chart title, chart type and patterns of tags
 Layout = dict[str, dict[str, tuple[str, list[str]]]]
 
 
 def layout(stage: str) -> Layout:
-    """The sections of a stage, in the order in which all dashboards have them."""
-    plans = [plan for plan in DASHBOARD if plan.stage == chart_stage(stage)]
+    """The sections of a stage in the order of `SECTIONS`, as in all dashboards."""
+    plans = [plan for plan in DASHBOARD if plan.stage == stage_type(stage)]
     return {
         section: {
             plan.title: ("Multiline", [f"^{re.escape(metric)}$" for metric in plan.metrics])

@@ -1,6 +1,6 @@
-"""Weights & Biases gets a run from a process of its own that follows the run's file: training never waits for the network.
+"""Uploads a W&B run from a separate process that follows the run's file, so that training never waits for the network.
 
-`wandb`'s own online mode asks the server in the midst of a step when a table is logged, for as long as the server is down.
+The online mode of `wandb` itself blocks the training step when a table is logged, for as long as the server is down.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ import threading
 from pathlib import Path
 
 
-class Sender:
-    """Follows the run in `folder`, which is written as if offline, until the run is finished; its words go to `words`."""
+class SyncProcess:
+    """Uploads the offline run in `folder` while it is written, until it is finished. Its output is appended to `log_file`."""
 
-    def __init__(self, folder: Path, words: Path) -> None:
-        # with a service of its own: if it falls, it takes nothing with it
+    def __init__(self, folder: Path, log_file: Path) -> None:
+        # without this variable it starts its own wandb service, whose failure does not affect this process
         environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-        with words.open("ab") as output:
+        with log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "fires_exp.training.loggers.wandb_sync", str(folder)],
                 env=environment,
-                stdin=subprocess.PIPE,  # which closes with this process, whatever ends it
+                stdin=subprocess.PIPE,  # closes when this process ends, for whatever reason
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # an interrupt from the terminal is not for it
+                start_new_session=True,  # so that an interrupt from the terminal does not reach it
             )
 
     @property
-    def gave_up(self) -> bool:
-        """Whether it is gone; before the run is finished it should not be."""
+    def has_ended(self) -> bool:
+        """Whether the process has ended, which it should not before the run is finished."""
         return self._process.poll() is not None
 
     def finish(self, seconds: float) -> bool:
-        """Wait so long for it to send the rest; whether it did."""
+        """Wait up to `seconds` for the upload of the rest; whether it was completed."""
         try:
             return self._process.wait(seconds) == 0
         except subprocess.TimeoutExpired:
@@ -47,14 +47,14 @@ class Sender:
 
 
 def main(folder: str) -> None:
-    """Send what is in the folder of a run, and what comes to it."""
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    """Upload the run in a folder, including what is still being added."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from wandb.cli.cli import cli
 
     cli(["beta", "sync", "--live", folder])
 
 
-def _end_with_starter() -> None:
+def _end_with_parent() -> None:
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,9 +1,9 @@
-"""Does starting a run on a hundred times the data cost a hundred times as much, and no more?
+"""Does the start-up cost of a run grow linearly with the data?
 
-A corpus of MESC's shape is written into a temporary folder: its 1,019 dialogues times the scale, lines, turns and words a line
-drawn from MESC's distributions, words from the shipped sample. Each scale is measured in a process of its own, so that
-memory is that scale's alone: what the parts add to it at most. The last scale is then started a second time, with what the first
-start kept in the cache. The clock's seconds count what else the machine does, the processor's do not.
+A corpus with the statistics of MESC is written to a temporary folder: 1,019 dialogues times the scale, with lines, turns and
+words per line drawn from MESC's distributions and words from the shipped sample. Each scale is measured in its own process, so
+that the memory increase is that of one scale. The last scale is started a second time with the cache of the first start.
+Wall-clock seconds include the load of other processes, CPU seconds do not.
 
     python benchmarks/data_growth.py [--scales 1 10 100] [--backbone smollm2_vl] [--json FILE]
 """
@@ -49,7 +49,7 @@ COLUMNS = (
 
 
 def write_corpus(folder: Path, scale: int, seed: int) -> int:
-    """Write `MESC.csv` and `split_ids.json`; how many rows."""
+    """Write `MESC.csv` and `split_ids.json`; the number of rows."""
     from fires_exp.data.readers.sample import sample_texts
 
     words = sorted({word for text in sample_texts() for word in text.split()})
@@ -86,7 +86,7 @@ def _time(seconds: float) -> str:
 
 
 def measure(folder: Path, backbone: str) -> dict[str, Any]:
-    """The clock's seconds of each part of a start on the corpus of a folder, the processor's of all, and what it held."""
+    """Seconds of each part of a start on the corpus in a folder, CPU seconds of all parts, and the increase of peak memory."""
     from hydra import compose, initialize_config_module
 
     from fires_exp.config.load import load_config, register_schema
@@ -103,14 +103,14 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
 
     def timed(name: str, run: Callable[[], Any]) -> Any:
         started = time.perf_counter()
-        found = run()
+        result = run()
         parts[name] = time.perf_counter() - started
-        return found
+        return result
 
     processor = build_processor(config.backbone, Path(config.paths.cache).expanduser())
     before, processor_before = peak_memory_bytes(), time.process_time()
     work = Workspace(config, folder)
-    work.cache = folder / "cache"  # for the dataset alone: a backbone is not built anew
+    work.cache = folder / "cache"  # for the dataset only, so that the backbone is not built again
     dataset = timed("reading", lambda: work.dataset)
     train, test = work.examples("train"), work.test_examples
     timed("keys of train", lambda: work.identity(train, dataset))
@@ -127,7 +127,7 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: a row a part, a column a start."""
+    """A Markdown table with one row per part and one column per start."""
     lines = [
         "| | " + " | ".join(result["start"] for result in results) + " |",
         "| --- " * (len(results) + 1) + "|",

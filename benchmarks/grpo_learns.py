@@ -1,7 +1,7 @@
-"""Does GRPO raise a reward that can be raised? A toy task on the tiny random backbone, over several seeds.
+"""Does GRPO increase a learnable reward? A toy task on the tiny random backbone, over several seeds.
 
-The reward is the share of vowels among a completion's letters. Nothing but the reward tells the model so: if sampling, rewards,
-advantages, loss and optimizer work together, the curve rises; with shuffled rewards (the control) it must not.
+The reward is the share of vowels among a completion's letters. If sampling, rewards, advantages, loss and optimizer work
+together, the share rises; with random rewards (the control) it must not.
 
     python benchmarks/grpo_learns.py --out docs        writes docs/grpo_learns.json and docs/grpo_learns.svg
 """
@@ -45,15 +45,15 @@ PLAN = ThinkingPlan(kind=PlanKind.none, aspects=())
 
 
 class VowelReward:
-    """Share of vowels among letters, in [0, 1]; `control` rewards at random instead."""
+    """Share of vowels among letters, in [0, 1]; with `control`, random rewards instead."""
 
     def __init__(self, control: random.Random | None) -> None:
         self.control = control
 
     def score(self, completions: Sequence[CompletionOfExample]) -> list[RewardBreakdown]:
-        return [self._one(completion) for completion, _ in completions]
+        return [self._score_one(completion) for completion, _ in completions]
 
-    def _one(self, completion: ParsedCompletion) -> RewardBreakdown:
+    def _score_one(self, completion: ParsedCompletion) -> RewardBreakdown:
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         share = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
         total = share if self.control is None else self.control.random()
@@ -61,7 +61,7 @@ class VowelReward:
 
 
 class Curve(Logger):
-    """Keeps the share of vowels of every step."""
+    """Records the share of vowels of every step."""
 
     name, version = "curve", 0
 
@@ -76,7 +76,7 @@ class Curve(Logger):
 
 
 def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
-    """The share of vowels in what the policy samples, step by step."""
+    """The share of vowels in the sampled completions of each step."""
     policy = build_policy(config.backbone, Path(config.paths.cache).expanduser(), torch.device("cpu"))
     add_adapter(policy, config.grpo.lora, seed)
     encoder = PromptEncoder(policy.processor, PLAN, config.prompt.max_tokens)
@@ -104,7 +104,7 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
 
 
 def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """One thin line a seed, one thick line for their mean."""
+    """One thin line per seed and a thick line for their mean."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
     for (name, runs), color in zip(curves.items(), ("#0072b2", "#999999"), strict=True):

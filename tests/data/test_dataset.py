@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fires_exp.config.data import DatasetConfig, LimitConfig
+from fires_exp.config.data import DatasetConfig, DatasetName, LimitConfig
 from fires_exp.data.dataset import content_hash, read_dataset
 from fires_exp.data.readers.interface import DatasetReader, ReadRequest
 from fires_exp.data.readers.registry import READERS
@@ -112,11 +112,9 @@ def test_the_reader_of_a_dataset_is_the_entry_of_its_name(dataset_config: MakeCo
     assert [(request.dataset, request.root, request.cache) for request in requests] == [("jsonl", "/somewhere", None)]
 
 
-@pytest.mark.parametrize("name", sorted(READERS))
-def test_every_reader_has_a_configuration(dataset_config: MakeConfig, name: str) -> None:
-    """`DatasetConfig` accepts the name, and `dataset=<name>` exists."""
-    assert dataset_config(name, "folder").name == name
-    assert (Path(__file__).parents[2] / "conf" / "dataset" / f"{name}.yaml").is_file()
+def test_every_dataset_name_has_a_reader_and_options() -> None:
+    options = Path(__file__).parents[2] / "conf" / "dataset"
+    assert set(READERS) == set(DatasetName) == {path.stem for path in options.glob("*.yaml")}
 
 
 def test_a_dataset_without_an_instance_is_refused(dataset_config: MakeConfig, tmp_path: Path) -> None:

@@ -43,11 +43,11 @@ SETTINGS = LossSettings(
     beta=0.04, ratio_level="token", aggregation="sequence_mean", clip_epsilon_low=0.2, clip_epsilon_high=0.3, max_new_tokens=12
 )
 EXAMPLES = [
-    (make_example("seen", ["I lost my job."]), [[face("red"), face("blue", 168)]]),
-    (make_example("told", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[face("green")], [], []]),
+    (make_example("short", ["I lost my job."]), [[face("red"), face("blue", 168)]]),
+    (make_example("long", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[face("green")], [], []]),
 ]
 REPLIES = [["Hi.", "Tell me more.", "", "What happened then?"], ["Oh no.", "", "I hear you.", "When was that?"]]
-# trl adds 1e-4 to a group's std: beside stds of hundreds that is below the tolerance, and our advantages know no scale
+# trl adds 1e-4 to a group's std: for stds of hundreds that is below the tolerance, and advantages do not depend on the scale
 REWARDS_PG = torch.tensor([[0.0, 900.0, 400.0, 250.0], [100.0, 700.0, 0.0, 300.0]], dtype=torch.float64)
 
 
@@ -117,7 +117,7 @@ def our_loss(settings, logprobs, old, ref, advantages, mask):
 
 
 def trl_loss(trainer, logprobs, old, ref, advantages, mask):
-    """trl's own loss with log-probabilities as given, instead of a model's."""
+    """trl's own loss with given log-probabilities instead of those of a model."""
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (logprobs, torch.zeros_like(logprobs), None)
     ids = torch.zeros(mask.shape, dtype=torch.long)
     inputs = {

@@ -47,8 +47,8 @@ def naive_loss(settings, logprobs, old, ref, advantages, mask):
         def gain(ratio, advantage=advantages[b]):
             if settings.clip_epsilon_low is None:
                 return ratio * advantage
-            held = min(max(ratio, 1 - settings.clip_epsilon_low), 1 + settings.clip_epsilon_high)
-            return min(ratio * advantage, held * advantage)
+            clipped = min(max(ratio, 1 - settings.clip_epsilon_low), 1 + settings.clip_epsilon_high)
+            return min(ratio * advantage, clipped * advantage)
 
         if settings.ratio_level == "sequence":
             total = total - gain(sequence_ratio) / len(mask)
@@ -89,12 +89,12 @@ def test_on_policy_loss_is_minus_the_mean_advantage_and_its_gradient_is_the_poli
     terms = loss_of(SETTINGS, logprobs, logprobs.detach(), None, advantages, mask)
     terms.loss.backward()
     assert terms.loss.item() == 0.0  # -(1 - 1) / 2
-    # -A / length / B: the first completion's two tokens share 1/2, the second's one token has all of it
+    # -A / length / B: the first completion's two tokens share 1/2, the only token of the second has all of it
     assert logprobs.grad.tolist() == [[-0.25, -0.25], [0.5, 0.0]]
     assert float(terms.largest_ratio_gap) == 0.0
 
 
-def test_tied_groups_without_kl_move_nothing():
+def test_tied_groups_without_kl_have_zero_gradient():
     logprobs, old, _, _, mask = random_batch()
     terms = loss_of(SETTINGS, logprobs, old, None, torch.zeros(6, dtype=torch.float64), mask)
     terms.loss.backward()
@@ -136,7 +136,7 @@ def test_clipping_counts_tokens_whose_ratio_left_the_band_in_the_rewarded_direct
     mask = torch.ones(2, 1, dtype=torch.bool)
     terms = loss_of(settings, logprobs, old, None, torch.tensor([1.0, -1.0], dtype=torch.float64), mask)
     terms.loss.backward()
-    assert float(terms.clipped_sum) == 1.0  # the second ratio is too large as well, but going back earns more
+    assert float(terms.clipped_sum) == 1.0  # the second ratio is too large as well, but reducing it raises the objective
     assert logprobs.grad.tolist() == [[0.0], [0.75]]
     assert float(terms.loss.detach()) == pytest.approx((-1.2 + 1.5) / 2)
 

@@ -66,7 +66,7 @@ def test_a_malformed_completion_earns_nothing_at_all():
     assert breakdown.parts == {"format": 0.0, "consistency": 0.0, "support_skill": 0.0}
 
 
-def test_skills_are_read_against_the_last_seeker_turn():
+def test_skills_are_predicted_given_the_last_seeker_turn():
     scorer = WordScorer()
     Reward(config=FIRES, scorer=scorer, judge=None).score([(completion("x"), example())])
     assert scorer.contexts == ["It is over.", "It is over."]
@@ -78,7 +78,7 @@ def test_without_support_skill_the_part_is_absent_and_not_zero():
     assert breakdown.total == pytest.approx(1.1)
 
 
-def test_support_skill_without_a_scorer_is_refused_with_the_way_out():
+def test_support_skill_without_a_scorer_is_refused_with_a_remedy():
     with pytest.raises(ConfigError, match="reward=wo_support_skill"):
         Reward(config=FIRES, scorer=None, judge=None)
 
@@ -87,16 +87,16 @@ class WordJudge:
     """A response is better by a quarter for each "what", up to 1."""
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     def scores(self, answers):
-        self.asked.append([(example.id, response) for example, response in answers])
+        self.calls.append([(example.id, response) for example, response in answers])
         return [min(1.0, response.split().count("what") / 4) for _, response in answers]
 
 
-def test_what_a_judge_says_is_a_part_with_its_weight():
+def test_the_score_of_a_judge_is_a_part_with_its_weight():
     judge = WordJudge()
-    told, malformed, silent = Reward(config=JUDGED, scorer=None, judge=judge).score(
+    judged, malformed, neutral = Reward(config=JUDGED, scorer=None, judge=judge).score(
         [
             (completion("sorry what what"), example()),
             (completion("what", well_formed=False), example()),
@@ -104,22 +104,22 @@ def test_what_a_judge_says_is_a_part_with_its_weight():
         ]
     )
     # LCS 2 of 3 and 3 words: F1 2/3
-    assert told.parts == {"format": 1.0, "consistency": pytest.approx(2 / 3), "judge": 0.5}
-    assert told.total == pytest.approx(0.1 + 2 / 3 + 0.4 * 0.5)
+    assert judged.parts == {"format": 1.0, "consistency": pytest.approx(2 / 3), "judge": 0.5}
+    assert judged.total == pytest.approx(0.1 + 2 / 3 + 0.4 * 0.5)
     assert malformed.parts == {"format": 0.0, "consistency": 0.0, "judge": 0.0}
     assert malformed.total == 0.0
-    assert silent.total == pytest.approx(0.1)
-    assert judge.asked == [[("a", "sorry what what"), ("a", "x")]]  # all at once, and nothing about the malformed one
+    assert neutral.total == pytest.approx(0.1)
+    assert judge.calls == [[("a", "sorry what what"), ("a", "x")]]  # in one call, without the malformed one
 
 
-def test_a_judge_is_asked_even_about_nothing_since_other_ranks_may_have_something():
+def test_a_judge_is_called_even_without_responses_because_it_may_be_a_collective():
     judge = WordJudge()
     Reward(config=JUDGED, scorer=None, judge=judge).score([(completion("what", well_formed=False), example())])
-    assert judge.asked == [[]]
+    assert judge.calls == [[]]
 
 
-def test_a_judge_s_weight_without_a_judge_is_refused_with_the_way_out():
-    with pytest.raises(ConfigError, match=r"judge_weight=0\.4.*write reward\.judge_weight=0"):
+def test_a_judge_weight_without_a_judge_is_refused_with_a_remedy():
+    with pytest.raises(ConfigError, match=r"reward\.judge_weight=0"):
         Reward(config=JUDGED, scorer=None, judge=None)
 
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from fires_exp.config.scoring import EncoderConfig, MetricsConfig, SimilarityConfig
+from fires_exp.config.scoring import EncoderConfig, Metric, MetricsConfig, SimilarityConfig
 from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import ScoreError
 from fires_exp.metrics import responses as module
 from fires_exp.metrics.measures import ScoredResponse
-from fires_exp.metrics.responses import response_metrics
+from fires_exp.metrics.responses import FAMILIES, response_metrics
 from fires_exp.scores.epitome.levels import SkillLevels
 from fires_exp.scores.wordnet import load_wordnet
 
-ALL = ["bleu_2", "rouge_l", "meteor", "distinct_3", "similarity", "diff_epitome"]
+ALL = list(Metric)
 
 
 def configured(include=ALL, source="tiny", layer=2):
@@ -80,6 +80,10 @@ def test_a_copy_of_the_reference_is_best_in_everything_and_shuffled_references_a
     }
     assert significant["BLEU-2"].difference == pytest.approx(other["BLEU-2"].value - 100)
     assert significant["DIFF-EPITOME"].difference > 0
+
+
+def test_every_metric_of_the_configuration_has_a_family():
+    assert set(FAMILIES) == set(Metric)
 
 
 def test_diff_epitome_by_hand(evaluate):

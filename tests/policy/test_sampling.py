@@ -6,7 +6,8 @@ import pytest
 import torch
 from making import SAMPLING, face, make_example
 
-from fires_exp.policy.sampling import draw_top_p, sample_completions, stream_seed
+from fires_exp.config.model import Engine
+from fires_exp.policy.sampling import _SAMPLERS, draw_top_p, sample_completions, stream_seed
 
 
 @pytest.fixture
@@ -74,6 +75,10 @@ def test_finished_rows_leave_the_batch_and_the_others_are_unchanged(tiny, prompt
             ((alone,),) = sample_completions(tiny, [prompt], config, seeds)
             assert alone.ids.tolist() == completion.ids.tolist()
             assert (completion.ids[:-1] != tiny.eos_id).all()
+
+
+def test_every_engine_of_the_configuration_samples():
+    assert set(_SAMPLERS) == set(Engine)
 
 
 def test_special_tokens_are_never_sampled(tiny, prompts):

@@ -1,4 +1,4 @@
-"""Checkpoints in files: whole ones only, the newest good one, no more than are wanted."""
+"""Checkpoint files: only complete ones, the newest undamaged one, as many as configured."""
 
 import logging
 import signal
@@ -15,8 +15,8 @@ from fires_exp.training.stepped_module import SteppedModule
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_ratio=0.0, schedule="constant", weight_decay=0.0, max_grad_norm=1.0)
 
 
-class Signed(SteppedModule):
-    """Shows a sign at the steps that it is given."""
+class ModuleWithSigns(SteppedModule):
+    """Shows a collapse sign at the given steps."""
 
     def __init__(self, signs=()):
         super().__init__(OPTIMIZER, total_updates=10, seed=0)
@@ -32,7 +32,7 @@ def write(module):
 
 
 def take(folder, module, steps, *, every, trainer=None):
-    """Steps of a stage of ten."""
+    """Take steps of a stage of ten."""
     callback = CheckpointAndStop(folder, stage="sft", every_steps=every, keep=2, total_steps=10)
     for _ in range(steps):
         module.steps_done += 1
@@ -43,14 +43,14 @@ def names(folder):
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def test_the_last_two_are_kept_each_with_its_hash(tmp_path):
+def test_the_last_two_checkpoints_are_kept_each_with_its_hash(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     assert checkpointed_steps(tmp_path) == 0
-    module = Signed()
+    module = ModuleWithSigns()
     take(tmp_path, module, 7, every=2)
     assert names(tmp_path) == [f"step-00000{step}.ckpt{end}" for step in (4, 6) for end in ("", ".sha256")]
     assert newest_checkpoint(tmp_path).read_text() == "after 6"
-    (tmp_path / "checkpoints" / ".step-000007.ckpt").write_text("hal")  # what a kill in the midst of writing leaves
+    (tmp_path / "checkpoints" / ".step-000007.ckpt").write_text("hal")  # left by a kill during writing
     assert checkpointed_steps(tmp_path) == 6
     take(tmp_path, module, 3, every=2)
     assert names(tmp_path) == [
@@ -69,16 +69,16 @@ def lose_its_hash(path):
 
 
 @pytest.mark.parametrize("damage", [change, lose_its_hash])
-def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, caplog, damage):
-    take(tmp_path, Signed(), 6, every=2)
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(tmp_path, caplog, damage):
+    take(tmp_path, ModuleWithSigns(), 6, every=2)
     damage(tmp_path / "checkpoints" / "step-000006.ckpt")
     logging.getLogger("fires_exp").propagate = True
     assert newest_checkpoint(tmp_path).read_text() == "after 4"
     assert "step-000006.ckpt is damaged" in caplog.text
 
 
-def test_a_disk_that_is_full_leaves_the_one_before(tmp_path):
-    module = Signed()
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    module = ModuleWithSigns()
     take(tmp_path, module, 2, every=2)
 
     def half(path):
@@ -90,20 +90,20 @@ def test_a_disk_that_is_full_leaves_the_one_before(tmp_path):
     assert names(tmp_path) == ["step-000002.ckpt", "step-000002.ckpt.sha256"]
 
 
-def test_a_step_with_a_sign_is_not_kept_the_next_one_without_is(tmp_path):
-    take(tmp_path, Signed(signs=(4, 5)), 6, every=2)
+def test_a_step_with_a_collapse_sign_is_not_saved_but_the_next_without_is(tmp_path):
+    take(tmp_path, ModuleWithSigns(signs=(4, 5)), 6, every=2)
     assert [name for name in names(tmp_path) if name.endswith("ckpt")] == ["step-000002.ckpt", "step-000006.ckpt"]
 
 
-def test_who_is_told_to_stop_keeps_the_step_it_is_at(tmp_path, monkeypatch):
+def test_a_stop_request_saves_the_current_step(tmp_path, monkeypatch):
     monkeypatch.setattr(preemption, "_requested_by", "SIGTERM")
     with pytest.raises(StoppedError, match=r"^sft stopped after step 1 of 10 by SIGTERM$"):
-        take(tmp_path, Signed(), 5, every=3)
+        take(tmp_path, ModuleWithSigns(), 5, every=3)
     assert checkpointed_steps(tmp_path) == 1
 
 
-def test_nobody_stops_after_the_last_step(tmp_path, monkeypatch):
-    module = Signed()
+def test_a_stop_request_after_the_last_step_is_ignored(tmp_path, monkeypatch):
+    module = ModuleWithSigns()
     module.steps_done = 9
     monkeypatch.setattr(preemption, "_requested_by", "SIGTERM")
     take(tmp_path, module, 1, every=3)
@@ -111,7 +111,7 @@ def test_nobody_stops_after_the_last_step(tmp_path, monkeypatch):
     assert checkpointed_steps(tmp_path) == 0
 
 
-def test_a_time_limit_leaves_room_for_a_step_as_long_as_the_longest(monkeypatch):
+def test_a_time_limit_leaves_time_for_a_step_as_long_as_the_longest(monkeypatch):
     monkeypatch.setattr(preemption, "_ends_at", 100.0)
     monkeypatch.setattr(preemption.time, "monotonic", lambda: 70.0)
     assert preemption.stop_reason(29.0) is None
@@ -119,18 +119,18 @@ def test_a_time_limit_leaves_room_for_a_step_as_long_as_the_longest(monkeypatch)
 
 
 @pytest.fixture
-def listening():
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     preemption.install_handlers(None)
     yield
     preemption.ignore_signals()
-    for number, handler in kept.items():
+    for number, handler in before.items():
         signal.signal(number, handler)
     preemption._interrupted = False
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_python_drops_stops_the_run_after_the_step(listening):
+def test_an_interrupt_lost_during_garbage_collection_stops_the_run_after_the_step(handlers):
     class Collected:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)

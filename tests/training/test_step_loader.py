@@ -25,21 +25,21 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one():
     )
 
 
-@pytest.mark.parametrize("ahead", [0, 1, 5])
-def test_a_loader_goes_on_where_its_state_says(ahead):
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_a_loader_resumes_from_its_state(prefetch):
     plan = [[0, 1], [2], [3, 4]]
-    loader = StepLoader(plan, load=str, prefetch=ahead)
+    loader = StepLoader(plan, load=str, prefetch=prefetch)
     steps = iter(loader)
     assert next(steps) == ["0", "1"]
     state = loader.state_dict()
-    other = StepLoader(plan, load=str, prefetch=ahead)
+    other = StepLoader(plan, load=str, prefetch=prefetch)
     other.load_state_dict(state)
     assert list(other) == [["2"], ["3", "4"]]
     assert len(other) == 3
 
 
-@pytest.mark.parametrize("ahead", [1, 2])
-def test_the_next_steps_are_loaded_while_one_is_under_way(ahead):
+@pytest.mark.parametrize("prefetch", [1, 2])
+def test_the_next_steps_are_prefetched_in_one_thread(prefetch):
     loaded = [threading.Event() for _ in range(5)]
     threads = set()
 
@@ -48,16 +48,16 @@ def test_the_next_steps_are_loaded_while_one_is_under_way(ahead):
         loaded[index].set()
         return index
 
-    steps = iter(StepLoader([[index] for index in range(5)], load, prefetch=ahead))
+    steps = iter(StepLoader([[index] for index in range(5)], load, prefetch=prefetch))
     assert next(steps) == [0]
-    assert all(one.wait(timeout=60) for one in loaded[: 1 + ahead])
-    assert not any(one.is_set() for one in loaded[1 + ahead :])
+    assert all(event.wait(timeout=60) for event in loaded[: 1 + prefetch])
+    assert not any(event.is_set() for event in loaded[1 + prefetch :])
     assert [*steps] == [[1], [2], [3], [4]]
     assert len(threads) == 1
     assert threading.current_thread() not in threads
 
 
-def test_what_cannot_be_loaded_is_told_when_its_step_is_due():
+def test_an_exception_of_load_is_raised_when_its_step_is_reached():
     def load(index):
         if index == 1:
             raise DataError("row 1 is broken")

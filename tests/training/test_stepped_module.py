@@ -81,8 +81,10 @@ class VowelReward:
 
 
 class EqualReward:
-    def score(self, answers):
-        return [RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None, judge=None) for _ in answers]
+    def score(self, completions):
+        return [
+            RewardBreakdown(total=0.1 + 0.3, format=1.0, consistency=0.3, support_skill=None, judge=None) for _ in completions
+        ]
 
 
 class Recorder(pl.loggers.logger.DummyLogger):
@@ -114,10 +116,10 @@ def fit(module, batches):
 
 
 class _Steps(StepLoader):
-    """Given batches, one a step."""
+    """The given batches, one per step."""
 
     def __init__(self, batches):
-        super().__init__([[place] for place in range(len(batches))], lambda place: batches[place], prefetch=0)
+        super().__init__([[index] for index in range(len(batches))], lambda index: batches[index], prefetch=0)
 
     def __iter__(self):
         for (batch,) in super().__iter__():
@@ -160,7 +162,7 @@ def gradients(policy):
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 3])
-def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items, micro_batch_size):
+def test_sft_loss_is_the_mean_over_tokens_for_any_micro_batch_size(tiny, items, micro_batch_size):
     batch = [*items, items[0]]
     add_adapter(tiny, LORA, seed=0)
     with torch.no_grad():
@@ -172,7 +174,7 @@ def test_sft_loss_is_the_mean_over_tokens_whatever_the_micro_batches(tiny, items
     assert row["sft/loss"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_sft_changes_the_adapter_and_leaves_the_frozen_weights(tiny, items):
+def test_sft_changes_the_adapter_and_not_the_frozen_weights(tiny, items):
     add_adapter(tiny, LORA, seed=0)
     frozen, adapter = parameters_hash(tiny, trainable=False), parameters_hash(tiny, trainable=True)
     rows = fit(SftModule(tiny, SFT, total_updates=8, seed=0, validation=None), [items] * 8)
@@ -181,7 +183,7 @@ def test_sft_changes_the_adapter_and_leaves_the_frozen_weights(tiny, items):
     assert rows[-1]["sft/loss"] < rows[0]["sft/loss"]
 
 
-def test_gradient_checkpointing_leaves_the_numbers_standing(tiny, tiny_config, cache, items):
+def test_gradient_checkpointing_does_not_change_gradients(tiny, tiny_config, cache, items):
     add_adapter(tiny, replace(LORA, train_vision=True), seed=0)
     inputs = collate([item.prompt for item in items], [item.completion_ids for item in items], pad_id=tiny.pad_id)
     tiny.train()
@@ -206,7 +208,7 @@ def test_each_completion_is_rewarded_against_its_own_prompt(tiny, prompts):
 
 
 def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
-    """Each prompt pairs with its own advantages, whatever the micro-batches."""
+    """Each prompt pairs with its own advantages, for any micro-batch size."""
     logged = []
     module = grpo_module(tiny, VowelReward(), logged=logged)
     module.manual_optimizer_step = lambda example_ids: 0.0  # keep the gradients
@@ -229,7 +231,7 @@ def test_the_grpo_gradient_is_that_of_a_naive_loop_over_samples(tiny, prompts):
         torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
 
 
-def test_equal_rewards_without_kl_leave_the_adapter_as_it_was(tiny, prompts):
+def test_equal_rewards_without_kl_do_not_change_the_adapter(tiny, prompts):
     module = grpo_module(tiny, EqualReward())
     before = parameters_hash(tiny, trainable=True)
     (row,) = fit(module, [prompts])
@@ -239,7 +241,7 @@ def test_equal_rewards_without_kl_leave_the_adapter_as_it_was(tiny, prompts):
     assert not module.had_gradient
 
 
-def test_the_first_update_has_ratio_one_no_kl_and_scores_what_was_sampled(tiny, prompts):
+def test_the_first_update_has_ratio_one_zero_kl_and_the_sampled_logprobs(tiny, prompts):
     (row,) = fit(grpo_module(tiny, VowelReward(), replace(GRPO, beta=0.04)), [prompts])
     assert row["grpo/kl"] == 0.0
     assert row["grpo/largest_ratio_gap"] == 0.0
@@ -247,7 +249,7 @@ def test_the_first_update_has_ratio_one_no_kl_and_scores_what_was_sampled(tiny, 
     assert row["grpo/sampling_logprob_gap"] < 1e-4
 
 
-def test_later_updates_on_a_rollout_are_off_policy_and_pulled_back_by_kl(tiny, prompts):
+def test_later_updates_on_a_rollout_are_off_policy_and_have_kl(tiny, prompts):
     config = replace(GRPO, beta=0.04, updates_per_rollout=3)
     (row,) = fit(grpo_module(tiny, VowelReward(), config, updates=3), [prompts])
     assert row["grpo/kl"] > 0
@@ -290,14 +292,14 @@ def test_grpo_raises_a_reward_that_can_be_raised(tiny, prompts):
 
 
 class SameLetterReward:
-    """The share of e among all letters and signs: one token, over and over, earns most, whatever was asked."""
+    """The share of e among all characters: repeating one token, for any prompt, has the highest reward."""
 
-    def score(self, answers):
-        shares = [completion.response.count("e") / max(1, len(completion.response)) for completion, _ in answers]
+    def score(self, completions):
+        shares = [completion.response.count("e") / max(1, len(completion.response)) for completion, _ in completions]
         return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None, judge=None) for share in shares]
 
 
-def test_a_policy_that_learns_to_say_one_thing_is_stopped_and_without_a_rule_is_not(tiny_config, cache, prompts):
+def test_a_policy_that_collapses_to_one_response_is_stopped_and_without_a_rule_is_not(tiny_config, cache, prompts):
     config = replace(GRPO, optimizer=replace(OPTIMIZER, learning_rate=3e-2))
     short = replace(SAMPLING, max_new_tokens=6)
     watch = replace(HEALTH, stop=replace(NEVER, repeated_in_step=0.5, one_response=0.9))
@@ -306,16 +308,16 @@ def test_a_policy_that_learns_to_say_one_thing_is_stopped_and_without_a_rule_is_
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
         module = grpo_module(policy, SameLetterReward(), config, updates=30, sampling=short, health=health)
         runs.append((fit(module, [prompts] * 30), module))
-    (stopped, watched), (whole, unwatched) = runs
+    (stopped, watched), (full, unwatched) = runs
     assert watched.stopped_early
     assert not unwatched.stopped_early
-    assert (len(whole), unwatched.steps_done) == (30, 30)
+    assert (len(full), unwatched.steps_done) == (30, 30)
     assert 5 < len(stopped) == watched.steps_done < 30
     beyond = [row["health/one_response"] >= 0.9 or row["health/repeated_in_step"] >= 0.5 for row in stopped]
     assert beyond[-2:] == [True, True]
     assert not any(beyond[:5])
-    assert [row["health/one_response"] for row in stopped] == [row["health/one_response"] for row in whole[: len(stopped)]]
-    assert stopped[-1]["reward/total"] > stopped[0]["reward/total"] + 0.1  # the reward alone tells a success
+    assert [row["health/one_response"] for row in stopped] == [row["health/one_response"] for row in full[: len(stopped)]]
+    assert stopped[-1]["reward/total"] > stopped[0]["reward/total"] + 0.1  # judged by the reward alone, this is a success
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_instances(tiny, items):
@@ -335,55 +337,55 @@ def test_learning_rate_rises_in_the_warm_up_and_decays():
     assert learning_rate_factor(19, total_steps=20, warmup_ratio=0.0, schedule="constant") == 1.0
 
 
-def test_the_plan_of_a_thought_is_what_the_parser_expects():
+def test_a_plan_knows_whether_it_thinks():
     assert FLEXIBLE.thinks
     assert not PLAIN.thinks
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.01])
-def test_native_passes_and_stock_ones_train_alike(tiny_config, cache, prompts, beta):
-    found = []
+def test_native_and_transformers_passes_train_alike(tiny_config, cache, prompts, beta):
+    results = []
     for engine in ("native", "transformers"):
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
         config = replace(GRPO, beta=beta, scoring=engine)
         module = grpo_module(policy, VowelReward(), config, sampling=replace(SAMPLING, engine=engine), updates=2)
         rows = fit(module, [prompts] * 2)
-        found.append(
+        results.append(
             (rows, {name: parameter.clone() for name, parameter in policy.named_parameters() if parameter.requires_grad})
         )
-    (ours, our_weights), (stock, stock_weights) = found
-    for one, other in zip(ours, stock, strict=True):
+    (ours, our_weights), (stock, stock_weights) = results
+    for row, stock_row in zip(ours, stock, strict=True):
         for name in ("reward/total", "grpo/loss", "grpo/entropy", "grpo/grad_norm"):
-            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
+            assert row[name] == pytest.approx(stock_row[name], rel=1e-3, abs=1e-6)
     for name, weight in our_weights.items():
         torch.testing.assert_close(weight, stock_weights[name], atol=1e-4, rtol=1e-3)
 
 
 def test_skipping_tied_groups_changes_nothing_but_the_time(tiny_config, cache, prompts, monkeypatch):
-    """One group of two ties, then both do: the optimizer's momentum moves the adapter all the same."""
+    """First one of two groups is tied, then both are: momentum moves the adapter in either case."""
 
     class SometimesEqual(VowelReward):
-        def score(self, answers):
-            scored = super().score(answers)
+        def score(self, completions):
+            breakdowns = super().score(completions)
             self.calls = getattr(self, "calls", 0) + 1
             equal = RewardBreakdown(total=0.5, format=1.0, consistency=0.5, support_skill=None, judge=None)
-            pairs = zip(scored, answers, strict=True)
-            return [equal if self.calls > 1 or example.id == "one" else one for one, (_, example) in pairs]
+            pairs = zip(breakdowns, completions, strict=True)
+            return [equal if self.calls > 1 or example.id == "one" else breakdown for breakdown, (_, example) in pairs]
 
-    found, passes = [], []
+    hashes, passes = [], []
     for skip in (True, False):
         policy = build_policy(tiny_config, cache, torch.device("cpu"))
         module = grpo_module(policy, SometimesEqual(), replace(GRPO, beta=0.0, skip_tied_groups=skip), updates=2)
         backward = []
-        monkeypatch.setattr(module, "manual_backward", lambda loss, seen=backward: (seen.append(loss), loss.backward()))
+        monkeypatch.setattr(module, "manual_backward", lambda loss, losses=backward: (losses.append(loss), loss.backward()))
         fit(module, [prompts] * 2)
         passes.append(len(backward))
-        found.append(parameters_hash(policy, trainable=True))
-    assert found[0] == found[1]
+        hashes.append(parameters_hash(policy, trainable=True))
+    assert hashes[0] == hashes[1]
     assert passes[0] < passes[1]
 
 
-def test_rewards_beside_the_reference_change_nothing_and_are_computed_meanwhile(tiny_config, cache, prompts, monkeypatch):
+def test_rewards_that_overlap_the_reference_pass_change_nothing(tiny_config, cache, prompts, monkeypatch):
     """The reward waits until the reference policy scores: without the thread it would time out."""
     reference_started = threading.Event()
 
@@ -411,9 +413,9 @@ def test_rewards_beside_the_reference_change_nothing_and_are_computed_meanwhile(
     assert results[0] == results[1]
 
 
-def test_an_error_of_the_reward_is_told_from_its_thread(tiny_config, cache, prompts):
+def test_an_exception_of_the_reward_is_raised_from_its_thread(tiny_config, cache, prompts):
     class Broken(VowelReward):
-        def score(self, answers):
+        def score(self, completions):
             raise TrainingError("no reward today")
 
     with pytest.raises(TrainingError, match="no reward today"):

@@ -28,7 +28,7 @@ class BlenderBotJoint(TrainedBaseline):
         if match is None:
             return BaselineOutput(response=text.strip(), labels={}, well_formed=False)
         response = match["response"].strip()
-        labels = {Label.STRATEGY: match["strategy"].strip()}
+        labels: dict[str, str] = {Label.STRATEGY: match["strategy"].strip()}
         return BaselineOutput(response=response, labels=labels, well_formed=bool(response))
 
     def special_tokens(self, examples: Sequence[SupportExample]) -> tuple[str, ...]:

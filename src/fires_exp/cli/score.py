@@ -14,7 +14,7 @@ from typing import Any
 
 from fires_exp.errors import ScoreError
 from fires_exp.metrics.measures import ScoredResponse
-from fires_exp.metrics.rows import Evaluation
+from fires_exp.metrics.rows import MetricsTable
 from fires_exp.pipeline.evaluation import evaluate_answers
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.scores.epitome.levels import SupportSkillScorer
@@ -45,7 +45,7 @@ class Line:
     well_formed: bool | None
 
 
-def score(work: Workspace, run_folder: Path, find_scorer: Callable[[], SupportSkillScorer]) -> Evaluation:
+def score(work: Workspace, run_folder: Path, find_scorer: Callable[[], SupportSkillScorer]) -> MetricsTable:
     """Score the configured files and write `metrics.json` into the run folder. The scorer of support skills, which may have to be
     trained first, is asked for where DIFF-EPITOME is wanted and every instance has a context."""
     config = work.config

@@ -18,12 +18,12 @@ from transformers import GenerationConfig
 from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import StageError
 from fires_exp.export.concat_lora import stack_adapters
-from fires_exp.export.licenses import is_hub_id
 from fires_exp.export.load_run import TrainedModel
 from fires_exp.export.model_card import write_card
 from fires_exp.pipeline.workspace import Workspace
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.templates import system_prompt
+from fires_exp.storage.pretrained import is_hub_id
 
 log = logging.getLogger("fires_exp.pipeline")
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fires_exp.storage.pretrained import is_hub_id
+
 APACHE = "apache-2.0"
 
 
@@ -87,8 +89,3 @@ def dataset_source(name: str) -> Source:
     return DATASETS.get(
         name, Source(name=f"own data ({name})", license=None, note="Whoever exports says what its license is.", hub_id=None)
     )
-
-
-def is_hub_id(path: object) -> bool:
-    """Whether a backbone's path is a name on the hub and no folder."""
-    return isinstance(path, str) and not path.startswith((".", "/", "~"))

@@ -1,4 +1,4 @@
-"""GRPO with the rewards of FIRES: the whole algorithm (paper, 3.4.2 and 3.4.3; Appendix B).
+"""GRPO with the rewards of FIRES: the whole algorithm (paper, 3.4.2 and 3.4.3).
 
     prompts of a step                                                       list[EncodedPrompt], P of them
          │  rollouts.collect_rollouts     sample and parse G completions for each prompt

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from fires_exp.config.scoring import MetricsConfig
+from fires_exp.config.scoring import Metric, MetricsConfig
 from fires_exp.errors import FiresError
 from fires_exp.metrics.bootstrap import Floats, draw_resamples, interval, p_value, value
 from fires_exp.metrics.measures import ScoredResponse, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
-from fires_exp.metrics.rows import AbsentMetric, Evaluation, Measure, MetricComparison, MetricRow
+from fires_exp.metrics.rows import AbsentMetric, Measure, MetricComparison, MetricRow, MetricsTable
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.scores.wordnet import load_wordnet
@@ -51,14 +51,16 @@ def _load_similarity(resources: MetricResources) -> MeasureResponses:
     return partial(similarity, encoder=encoder)
 
 
-# by the name in `metrics.include`, in the order of a table's rows
-FAMILIES: Mapping[str, MetricFamily] = {
-    "bleu_2": MetricFamily(title="BLEU-2", load=lambda resources: bleu),
-    "rouge_l": MetricFamily(title="ROUGE-L", load=lambda resources: rouge),
-    "meteor": MetricFamily(title="METEOR", load=_load_meteor),
-    "distinct_3": MetricFamily(title="Distinct-3", load=lambda resources: distinct_3),
-    "similarity": MetricFamily(title="BERTScore", load=_load_similarity),
-    "diff_epitome": MetricFamily(title="DIFF-EPITOME", load=lambda resources: partial(diff_epitome, scorer=resources.scorer)),
+# in the order of a table's rows
+FAMILIES: Mapping[Metric, MetricFamily] = {
+    Metric.bleu_2: MetricFamily(title="BLEU-2", load=lambda resources: bleu),
+    Metric.rouge_l: MetricFamily(title="ROUGE-L", load=lambda resources: rouge),
+    Metric.meteor: MetricFamily(title="METEOR", load=_load_meteor),
+    Metric.distinct_3: MetricFamily(title="Distinct-3", load=lambda resources: distinct_3),
+    Metric.similarity: MetricFamily(title="BERTScore", load=_load_similarity),
+    Metric.diff_epitome: MetricFamily(
+        title="DIFF-EPITOME", load=lambda resources: partial(diff_epitome, scorer=resources.scorer)
+    ),
 }
 FORM = MetricFamily(title="form", load=lambda resources: form)  # reported whatever `metrics.include` says
 
@@ -72,7 +74,7 @@ def response_metrics(
     device: torch.device,
     scorer: SupportSkillScorer | None,
     progress: bool,
-) -> Evaluation:
+) -> MetricsTable:
     """All metrics of all systems, whose responses are to the same instances in the same order, and all pairs of systems compared.
 
     A metric that cannot be computed is absent for every system, with the reason.
@@ -80,7 +82,7 @@ def response_metrics(
     resources = MetricResources(config=config, cache=cache, device=device, scorer=scorer, progress=progress)
     measured: dict[str, list[Measure]] = {system: [] for system in systems}
     absent = []
-    for family in (*(family for name, family in FAMILIES.items() if name in config.include), FORM):
+    for family in (*(family for metric, family in FAMILIES.items() if metric in config.include), FORM):
         try:
             measure_responses = family.load(resources)
             by_system = {system: measure_responses(responses) for system, responses in systems.items()}
@@ -101,7 +103,7 @@ def response_metrics(
     }
     pairs = itertools.combinations(systems, 2)
     comparisons = [comparison for pair in pairs for comparison in _compare(pair, rows, resampled, config.confidence)]
-    return Evaluation(
+    return MetricsTable(
         systems=rows,
         measures={system: tuple(measures) for system, measures in measured.items()},
         comparisons=tuple(comparisons),

@@ -61,7 +61,7 @@ class AbsentMetric:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class MetricsTable:
     """The metrics of one or more systems on the same instances; `measures` are the rows before resampling."""
 
     systems: Mapping[str, tuple[MetricRow, ...]]

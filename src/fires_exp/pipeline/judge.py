@@ -14,7 +14,7 @@ from fires_exp.data.records import SupportExample
 from fires_exp.distributed import collectives
 from fires_exp.grpo.rewards import ResponseJudge
 from fires_exp.pipeline.chat_models import describe_requests, service
-from fires_exp.scores.judge import PairwiseJudge, ReferenceJudge, estimate_questions
+from fires_exp.scores.judge import PairwiseJudge, ReferenceJudge, estimated_requests
 from fires_exp.services.messages import ChatBackend
 from fires_exp.services.wire_format import response_settings
 from fires_exp.training.fit import training_plan
@@ -43,7 +43,7 @@ def describe_judge_requests(artifacts: Path, judge: JudgeConfig, grpo: GrpoConfi
     judged = (train.examples[index] for step in plan for index in step for _ in range(grpo.num_generations))
 
     def run(ask: ChatBackend) -> None:
-        for _ in ask(estimate_questions(judged)):
+        for _ in ask(estimated_requests(judged)):
             pass
 
     text = describe_requests(artifacts, judge, run)

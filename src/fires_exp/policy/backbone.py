@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.model import BackboneConfig
+from fires_exp.config.model import Attention, BackboneConfig, BackboneSource, Dtype
 from fires_exp.errors import BackboneError
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.smollm2_vl import embedded_backbone
@@ -19,9 +19,9 @@ from fires_exp.storage.pretrained import resolve_source, unreachable_model
 
 def backbone_source(config: BackboneConfig, cache: Path) -> str:
     """The folder or hub id of the weights. The embedded and tiny backbones are built into `cache` on first use."""
-    if config.source == "embedded":
+    if config.source == BackboneSource.embedded:
         return str(embedded_backbone(cache))
-    if config.source == "tiny":
+    if config.source == BackboneSource.tiny:
         return str(tiny_backbone(cache))
     assert config.path is not None
     return resolve_source(config.path, "backbone.path")
@@ -55,19 +55,19 @@ def build_policy(config: BackboneConfig, cache: Path, device: torch.device) -> P
     return policy.eval()
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 on a GPU and on a CPU with bfloat16 matrix instructions, otherwise float32."""
-    if name == "auto":
+    if name == Dtype.auto:
         native = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        name = "bfloat16" if native else "float32"
+        name = Dtype.bfloat16 if native else Dtype.float32
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
-def choose_attention(name: str, device: torch.device) -> str:
+def choose_attention(name: Attention, device: torch.device) -> str:
     """`auto` is flash_attention_2 on a GPU if the package is installed, otherwise sdpa."""
-    if name != "auto":
-        return name
+    if name != Attention.auto:
+        return str(name)
     return "flash_attention_2" if device.type == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
 
 

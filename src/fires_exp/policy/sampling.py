@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from fires_exp.config.model import SamplingConfig
+from fires_exp.config.model import Engine, SamplingConfig
 from fires_exp.policy.completion import Completion, completion_of
 from fires_exp.policy.hf_decoding import HfDecoding
 from fires_exp.policy.logprobs import token_logprobs
@@ -52,7 +52,7 @@ def stream_completions(
 
     The vLLM engine never calls it.
     """
-    return _ENGINES[config.engine](policy, prompts, config, seeds, on_tokens)
+    return _SAMPLERS[config.engine](policy, prompts, config, seeds, on_tokens)
 
 
 class Decoding(Protocol):
@@ -109,12 +109,12 @@ def _sample_with_vllm(
     return _vllm_engines[policy].sample(policy, prompts, config, seeds)
 
 
-Engine = Callable[[Policy, Sequence[EncodedPrompt], SamplingConfig, Seeds, TokenCallback], list[list[Completion]]]
+Sampler = Callable[[Policy, Sequence[EncodedPrompt], SamplingConfig, Seeds, TokenCallback], list[list[Completion]]]
 
-_ENGINES: Mapping[str, Engine] = {
-    "native": partial(_decode, NativeDecoding),
-    "transformers": partial(_decode, HfDecoding),
-    "vllm": _sample_with_vllm,
+_SAMPLERS: Mapping[Engine, Sampler] = {
+    Engine.native: partial(_decode, NativeDecoding),
+    Engine.transformers: partial(_decode, HfDecoding),
+    Engine.vllm: _sample_with_vllm,
 }
 
 

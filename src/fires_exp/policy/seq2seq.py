@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from fires_exp.config.baselines import Seq2SeqConfig
+from fires_exp.config.baselines import Seq2SeqConfig, Seq2SeqSource
 from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import BackboneError
 from fires_exp.policy.tiny_models import tiny_seq2seq
@@ -131,7 +131,7 @@ def _with_plain_generation(model: Any, tokenizer: Any, config: Seq2SeqConfig, de
 
 
 def _source(config: Seq2SeqConfig, cache: Path) -> str:
-    if config.source == "tiny":
+    if config.source == Seq2SeqSource.tiny:
         return str(tiny_seq2seq(cache))
     assert config.path is not None
     return resolve_source(config.path, "seq2seq.path")

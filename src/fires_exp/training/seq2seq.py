@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fires_exp.config.training import SftConfig
-from fires_exp.policy.seq2seq import Seq2Seq, EncoderInput
+from fires_exp.policy.seq2seq import EncoderInput, Seq2Seq
 from fires_exp.training.nll_module import NllModule
 from fires_exp.training.step_loader import FullPassLoader
 

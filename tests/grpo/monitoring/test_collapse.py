@@ -16,18 +16,18 @@ def history(*values, sign=Sign.ONE_RESPONSE):
     return [{} if value is None else {sign.logged: value} for value in values]
 
 
-def test_it_stops_at_the_third_step_in_a_row_and_not_before():
+def test_it_stops_at_the_third_consecutive_step_and_not_before():
     assert first_collapse(history(0.1, 0.5, 0.9, 0.4, 0.5, 0.6), ONE) is None
     collapse = first_collapse(history(0.1, 0.5, 0.9, 0.4, 0.5, 0.6, 0.75, 0.1), ONE)
     assert collapse == Collapse(sign=Sign.ONE_RESPONSE, value=0.75, threshold=0.5, step=7, patience_steps=3)
     assert str(collapse) == "health/one_response was 0.5 or more for 3 steps in a row, 0.75 at step 7"
 
 
-def test_a_step_without_the_sign_breaks_the_row():
+def test_a_step_without_the_sign_resets_the_count():
     assert first_collapse(history(0.9, 0.9, None, 0.9, 0.9), ONE) is None
 
 
-def test_each_sign_has_a_row_of_its_own():
+def test_each_sign_is_counted_separately():
     stop = replace(ONE, patience_steps=2, copied_history=0.5)
     mixed = [{"health/one_response": 0.9}, {"health/copied_history": 0.9}, {"health/one_response": 0.9}]
     assert first_collapse(mixed, stop) is None
@@ -48,7 +48,7 @@ def test_every_sign_can_stop_a_run_in_its_direction(sign):
     assert f"0.4 or {'less' if stopped is low else 'more'} for one step" in str(first_collapse(stopped, stop))
 
 
-def test_a_number_that_a_logger_kept_in_single_precision_is_judged_as_the_exact_one():
+def test_a_number_in_single_precision_is_compared_like_the_exact_one():
     import torch
 
     assert float(torch.tensor(0.7)) < 0.7

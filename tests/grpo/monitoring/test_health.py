@@ -1,4 +1,4 @@
-"""Signs of reward hacking: numbers by hand, Appendix E's collapse against references, state that goes through a checkpoint."""
+"""Signs of reward hacking: numbers by hand, the collapse of Appendix E and reference responses, state in checkpoints."""
 
 import json
 
@@ -19,7 +19,7 @@ CONFIG = HealthConfig(name="log", window_steps=2, copied_words=6, short_question
 PROMPTS_A_STEP = 32  # the paper's batch
 
 
-def said(response, thought="", *, well_formed=True):
+def parsed(response, thought="", *, well_formed=True):
     return ParsedCompletion(thought=thought, response=response, well_formed=well_formed)
 
 
@@ -51,16 +51,16 @@ def steps_of(examples):
 
 
 def healthy(examples):
-    """Each instance answered by its reference, after the thought that the teacher writes."""
+    """Each example with its reference response and the rule-based teacher's thought, and a malformed completion."""
     return [
-        (example, [said(example.reference_response, annotate(example, FLEXIBLE).text), said("…", well_formed=False)])
+        (example, [parsed(example.reference_response, annotate(example, FLEXIBLE).text), parsed("…", well_formed=False)])
         for example in examples
     ]
 
 
 def collapsed(examples):
-    """Appendix E: "Situation: Unknown" and a generic, low-effort question, whatever the seeker says."""
-    replies = [said(reply, "Emotion: sadness\nSituation: Unknown") for reply in ("What do you mean?", "what do you mean ?")]
+    """Appendix E: "Situation: Unknown" and a generic, low-effort question for every example."""
+    replies = [parsed(reply, "Emotion: sadness\nSituation: Unknown") for reply in ("What do you mean?", "what do you mean ?")]
     return [(example, replies) for example in examples]
 
 
@@ -68,11 +68,11 @@ def test_two_groups_of_four_counted_by_hand():
     first = make_example("a", ["I lost my job last week and cannot sleep."], "Who was there for you?")  # 5 words
     second = make_example("b", ["Hi."], "Tell me.")  # 2 words
     unknown = "Situation: Unknown."
-    found = signs(
-        (first, [said("Why?"), said("why"), said("You lost my job last week and cry."), said("", well_formed=False)]),
-        (second, [said("Why?", unknown), said("I see you there.", unknown), said("Go on."), said("Go on, please.")]),
+    counted = signs(
+        (first, [parsed("Why?"), parsed("why"), parsed("You lost my job last week and cry."), parsed("", well_formed=False)]),
+        (second, [parsed("Why?", unknown), parsed("I see you there.", unknown), parsed("Go on."), parsed("Go on, please.")]),
     )
-    assert found == {
+    assert counted == {
         Sign.UNKNOWN_SITUATION: 2 / 8,
         Sign.REPEATED_IN_GROUP: 2 / 8,  # "why" twice in the first group
         Sign.REPEATED_IN_STEP: 3 / 8,  # and once more in the second
@@ -85,15 +85,15 @@ def test_two_groups_of_four_counted_by_hand():
 
 
 def test_malformed_completions_show_no_sign_and_have_no_length():
-    broken = said("What do you mean?", "Situation: Unknown", well_formed=False)
-    found = signs((make_example("a"), [broken] * 4), (make_example("b"), [broken] * 4))
-    assert {found[sign] for sign in Sign if not sign.falls} == {0.0}
-    assert found[Sign.WORDS_TO_REFERENCE] is None
+    broken = parsed("What do you mean?", "Situation: Unknown", well_formed=False)
+    counted = signs((make_example("a"), [broken] * 4), (make_example("b"), [broken] * 4))
+    assert {counted[sign] for sign in Sign if not sign.falls} == {0.0}
+    assert counted[Sign.WORDS_TO_REFERENCE] is None
 
 
-def test_one_response_is_looked_for_in_the_prompts_of_the_window():
+def test_one_response_is_counted_over_the_prompts_of_the_window():
     def step(**responses):
-        return [(make_example(name), [said(response), said(f"It is {name}.")]) for name, response in responses.items()]
+        return [(make_example(name), [parsed(response), parsed(f"It is {name}.")]) for name, response in responses.items()]
 
     rows, _ = observed(
         step(a="Go on.", b="I see."),  # each answers one of a, b
@@ -106,7 +106,7 @@ def test_one_response_is_looked_for_in_the_prompts_of_the_window():
 
 def test_length_is_compared_with_the_first_steps():
     def step(words):
-        return [(make_example("a", response="one two three four"), [said(" ".join(["word"] * words))])]
+        return [(make_example("a", response="one two three four"), [parsed(" ".join(["word"] * words))])]
 
     rows, _ = observed(step(6), step(10), step(8), step(2))
     assert [row.get("health/words_to_start") for row in rows] == [None, None, 8 / 8, 2 / 8]
@@ -130,14 +130,14 @@ def test_a_response_copies_a_run_of_a_turn_or_a_whole_turn(response, copied):
     assert copies_history(response, example, run_words=6) is copied
 
 
-def test_responses_are_the_same_whatever_case_and_punctuation():
+def test_responses_are_compared_without_case_and_punctuation():
     assert normalize("Don’t – worry… IT’S 9!") == normalize("don't worry it's 9") != normalize("do not worry it's 9")
     assert is_short_question("Why? Who? ", max_words=2)
     assert not is_short_question("Why? Go on.", max_words=6)
     assert not is_short_question("What would you say to her then?", max_words=6)
 
 
-def test_what_appendix_e_describes_is_beyond_three_thresholds_and_stops_a_run(watched):
+def test_the_collapse_of_appendix_e_exceeds_three_thresholds_and_stops_a_run(watched):
     examples, config = watched()
     rows, monitor = observed(*map(collapsed, steps_of(examples)), config=config)
     assert signs_beyond(rows[0], config.stop) == [Sign.UNKNOWN_SITUATION, Sign.ONE_RESPONSE, Sign.SHORT_QUESTION]
@@ -145,14 +145,14 @@ def test_what_appendix_e_describes_is_beyond_three_thresholds_and_stops_a_run(wa
     assert first_collapse(monitor.history, config.stop).step == config.stop.patience_steps == 5
 
 
-def test_references_of_the_sample_show_no_sign(watched):
+def test_references_of_the_sample_corpus_show_no_sign(watched):
     examples, config = watched()
     rows, _ = observed(*map(healthy, steps_of(examples)), config=config)
     assert not [sign for row in rows for sign in signs_beyond(row, config.stop)]
     assert {row["health/words_to_reference"] for row in rows} == {1.0}
 
 
-def test_references_of_mesc_show_no_sign_and_its_collapse_shows(watched, real_data):
+def test_references_of_mesc_show_no_sign_and_its_collapse_does(watched, real_data):
     examples, config = watched("dataset=mesc", f"dataset.root={real_data / 'mesc'}")
     steps = steps_of(examples)
     rows, _ = observed(*map(healthy, steps), config=config)
@@ -166,12 +166,12 @@ def test_references_of_mesc_show_no_sign_and_its_collapse_shows(watched, real_da
     assert turned[19]["health/short_question"] < 0.3 < turned[20]["health/short_question"] == 1.0
 
 
-def test_a_monitor_that_goes_on_from_its_state_says_what_it_would_have_said(watched):
+def test_a_restored_monitor_computes_the_same_signs(watched):
     examples, config = watched()
     steps = [healthy(examples[start : start + 5]) for start in range(0, 60, 5)]
     rows, monitor = observed(*steps, config=config)
     _, stopped = observed(*steps[:7], config=config)
-    going_on = HealthMonitor(config)
-    going_on.restore(json.loads(json.dumps(stopped.state())))
-    assert [going_on.observe(step) for step in steps[7:]] == rows[7:]
-    assert going_on.state() == monitor.state()
+    restored = HealthMonitor(config)
+    restored.restore(json.loads(json.dumps(stopped.state())))
+    assert [restored.observe(step) for step in steps[7:]] == rows[7:]
+    assert restored.state() == monitor.state()

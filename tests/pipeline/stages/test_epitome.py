@@ -13,8 +13,10 @@ from making import MEANS, SORRY, WHAT, write_support_pairs
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.errors import ConfigError, DataError
 from fires_exp.pipeline.stages import epitome
-from fires_exp.pipeline.stages.epitome import make_scorer, skill_report, support_scorer
-from fires_exp.pipeline.workspace import Workspace
+from fires_exp.pipeline.planner import Planner
+from fires_exp.pipeline.run_folder import RunFolder
+from fires_exp.pipeline.stages.epitome import EpitomeStage, plan_scorer
+from fires_exp.report.tables import skill_table
 from fires_exp.scores.epitome.levels import SkillLevels
 from fires_exp.scores.epitome.scorer import load_scorer
 
@@ -22,7 +24,7 @@ register_schema()
 
 
 @pytest.fixture
-def workspace(tmp_path, cache):
+def planner(tmp_path, cache):
     data = write_support_pairs(tmp_path / "pairs")
 
     def build(*overrides, artifacts="artifacts"):
@@ -35,23 +37,29 @@ def workspace(tmp_path, cache):
                     f"paths.cache={cache}", *overrides,
                 ],
             )  # fmt: skip
-        return Workspace(load_config(tree), Path(tempfile.mkdtemp(dir=tmp_path)))
+        config = load_config(tree)
+        return Planner(config, RunFolder(Path(tempfile.mkdtemp(dir=tmp_path)), config))
 
     return build
 
 
-def test_a_scorer_learns_what_its_pairs_show(workspace):
-    named = support_scorer(workspace("epitome.epochs=60"))
+def train(planner):
+    """The artifact of the planner's scorer."""
+    return EpitomeStage.of(planner).get()
+
+
+def test_a_scorer_learns_what_its_pairs_show(planner):
+    scorer = load_scorer(train(planner("epitome.epochs=60")).folder, torch.device("cpu"))
     unseen = [
         ("It was day 99 of the move.", " ".join([SORRY] * 2 + [WHAT])),
         ("It was day 98 of the move.", f"{SORRY} {MEANS} {MEANS}"),
     ]
-    assert named.scorer.levels(unseen) == [SkillLevels(2, 0, 1), SkillLevels(1, 2, 0)]
-    assert named.scorer.name == "EPITOME scorer (tiny)"
+    assert scorer.levels(unseen) == [SkillLevels(2, 0, 1), SkillLevels(1, 2, 0)]
+    assert scorer.name == "EPITOME scorer (tiny)"
 
 
-def test_the_test_table_and_its_pictures_lie_in_the_folder(workspace):
-    folder = make_scorer(workspace("epitome.losses=[plain,weighted]")).folder
+def test_the_test_table_and_its_pictures_lie_in_the_folder(planner):
+    folder = train(planner("epitome.losses=[plain,weighted]")).folder
     table = json.loads((folder / "test.json").read_text())
     assert set(table["mechanisms"]) == set(SkillLevels._fields)
     for row in table["mechanisms"].values():
@@ -60,7 +68,7 @@ def test_the_test_table_and_its_pictures_lie_in_the_folder(workspace):
         assert row["chosen"]["val_macro_f1"] == max(tried["val_macro_f1"] for tried in row["tried"])
     for name in ("confusion.png", "calibration.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert "interpretations" in skill_report(folder)
+    assert "interpretations" in skill_table(json.loads((folder / "test.json").read_text()))
     assert not (folder / "tried").exists()
     curves = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {(row["mechanism"], row["loss"]) for row in curves} == {
@@ -69,20 +77,20 @@ def test_the_test_table_and_its_pictures_lie_in_the_folder(workspace):
     assert sum("epitome/val_macro_f1" in row for row in curves) == 6 * 8
 
 
-def test_the_same_configuration_gives_the_same_bytes(workspace):
-    first = make_scorer(workspace("epitome.epochs=2"))
-    second = make_scorer(workspace("epitome.epochs=2", artifacts="others"))
+def test_the_same_configuration_gives_the_same_bytes(planner):
+    first = train(planner("epitome.epochs=2"))
+    second = train(planner("epitome.epochs=2", artifacts="others"))
     assert first.key == second.key
     assert (first.folder / "scorer.json").read_bytes() == (second.folder / "scorer.json").read_bytes()
-    assert make_scorer(workspace("epitome.epochs=2")).reused
+    assert train(planner("epitome.epochs=2")).reused
 
 
 class Killed(BaseException):
     pass
 
 
-def test_a_killed_training_goes_on_in_the_middle_and_ends_with_the_same_scorer(workspace, monkeypatch):
-    whole = make_scorer(workspace("epitome.epochs=3", artifacts="whole")).folder
+def test_a_killed_training_goes_on_in_the_middle_and_ends_with_the_same_scorer(planner, monkeypatch):
+    whole = train(planner("epitome.epochs=3", artifacts="whole")).folder
     checkpoint = epitome.MechanismModule.on_save_checkpoint
     saved = []
 
@@ -94,35 +102,36 @@ def test_a_killed_training_goes_on_in_the_middle_and_ends_with_the_same_scorer(w
 
     monkeypatch.setattr(epitome.MechanismModule, "on_save_checkpoint", save)
     with pytest.raises(Killed):
-        make_scorer(workspace("epitome.epochs=3"))
+        train(planner("epitome.epochs=3"))
     steps = len(saved)
-    again = make_scorer(workspace("epitome.epochs=3")).folder
+    again = train(planner("epitome.epochs=3")).folder
     assert len(saved) == steps + 2 + 3  # what was left of the second, and the third
     assert (again / "scorer.json").read_bytes() == (whole / "scorer.json").read_bytes()
 
 
-def test_a_named_scorer_is_taken_and_not_trained(workspace, tmp_path):
-    folder = make_scorer(workspace("epitome.epochs=1")).folder
-    named = support_scorer(workspace(f"reward.support_skill.scorer={folder}", artifacts="none"))
-    assert not (tmp_path / "none").exists()
-    assert named.identity == load_scorer(folder, torch.device("cpu")).version
+def test_a_named_scorer_is_used_and_none_is_trained(planner):
+    folder = train(planner("epitome.epochs=1")).folder
+    planned = planner(f"reward.support_skill.scorer={folder}", artifacts="none")
+    scorer = plan_scorer(planned)
+    assert planned.steps == []
+    assert scorer.version == scorer.load().version == load_scorer(folder, torch.device("cpu")).version
 
 
-def test_the_key_sees_the_data_and_the_name_says_which(workspace, tmp_path):
-    work = workspace("epitome.epochs=1")
-    first = make_scorer(work)
+def test_the_key_sees_the_data_and_the_name_says_which(planner, tmp_path):
+    work = planner("epitome.epochs=1")
+    first = train(work)
     write_support_pairs(tmp_path / "pairs", posts=23)
-    second = make_scorer(workspace("epitome.epochs=1"))
+    second = train(planner("epitome.epochs=1"))
     assert first.key != second.key
 
 
-def test_more_frozen_layers_than_there_are_is_one_line(workspace):
+def test_more_frozen_layers_than_there_are_is_one_line(planner):
     with pytest.raises(ConfigError, match=r"epitome\.frozen_layers=9: tiny has 2 layers"):
-        make_scorer(workspace("epitome.frozen_layers=9"))
+        train(planner("epitome.frozen_layers=9"))
 
 
-def test_missing_data_is_one_line(workspace):
-    work = workspace()
+def test_missing_data_is_one_line(planner):
+    work = planner()
     work.config = replace(work.config, epitome=replace(work.config.epitome, data="/nowhere"))
     with pytest.raises(DataError, match=r"epitome\.data=/nowhere "):
-        make_scorer(work)
+        train(work)

@@ -16,7 +16,9 @@ from fires_exp.errors import DataError
 class ReadRequest:
     """The keys of `dataset` that a reader needs, the collector of its bad rows, and the folder of the cache, if there is one.
 
-    >>> ReadRequest(dataset="jsonl", root=".", video_pattern="", problems=RowProblems(BadRowPolicy.error), cache=None).folder()
+    >>> from fires_exp.config.data import BadRowPolicy
+    >>> problems = RowProblems(BadRowPolicy.error)
+    >>> ReadRequest(dataset="jsonl", root=".", video_pattern="", problems=problems, cache=None).folder()
     PosixPath('.')
     """
 

@@ -55,7 +55,7 @@ class RowProblems:
     def add(self, file: str, line: int, error: RowError) -> None:
         """Line `line` of `file` is a bad row. Raises `DataError` under the policy `error`."""
         row = BadRow(file=file, line=line, problem=error.problem, remedy=error.remedy)
-        if self._policy == "error":
+        if self._policy == BadRowPolicy.error:
             raise DataError(f"{row}, or leave bad rows out with dataset.on_bad_row=skip") from None
         self._rows.append(row)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from fires_exp.config.data import FramesConfig
+from fires_exp.config.data import FramesConfig, FrameSelection, UnreadableClipPolicy
 from fires_exp.data.records import Clip, SupportExample
 from fires_exp.data.video.decoder import OpenVideos, Video
 from fires_exp.data.video.frame_cache import FrameCache
@@ -35,7 +35,7 @@ class FrameReader:
     """
 
     def __init__(self, config: FramesConfig, video_root: Path | None, cache_folder: Path) -> None:
-        if config.name == "salient":
+        if config.name == FrameSelection.salient:
             check_installed()
         self._config = config
         self._video_root = video_root
@@ -51,7 +51,7 @@ class FrameReader:
         the video root, whatever the configuration.
         """
         root = self._video_root
-        if self._config.name == "none" or root is None:
+        if self._config.name == FrameSelection.none or root is None:
             return [[] for _ in example.history]
         counts = allocate_frames(
             [turn.clip is not None for turn in example.history],
@@ -67,7 +67,7 @@ class FrameReader:
         try:
             return self._frames(root, clip, count)
         except FrameError as error:
-            if self._config.on_unreadable == "error":
+            if self._config.on_unreadable == UnreadableClipPolicy.error:
                 raise FrameError(
                     f"{clip.video}: {error}; replace the file, or write frames.on_unreadable=warn to use text only"
                 ) from None
@@ -88,7 +88,7 @@ class FrameReader:
         video = self._open(clip.video, path, identity)
         indices = self._indices(video, clip, count)
         try:
-            if self._config.name == "salient":
+            if self._config.name == FrameSelection.salient:
                 indices = self._most_salient(video, indices, count)
             frames = video.frames(indices)
         except FrameError:
@@ -113,9 +113,9 @@ class FrameReader:
             raise FrameError(
                 f"the clip from {clip.start_seconds} to {clip.end_seconds} s is outside its {video.duration_seconds:.3f} s"
             )
-        if self._config.name == "uniform":
+        if self._config.name == FrameSelection.uniform:
             return uniform_indices(video.start_seconds, start, end, count)
-        if self._config.name == "salient":
+        if self._config.name == FrameSelection.salient:
             salient = self._config.salient
             candidates = min(salient.max_candidates, math.ceil((end - start) * salient.candidates_per_second))
             return uniform_indices(video.start_seconds, start, end, max(count, candidates))
@@ -137,7 +137,7 @@ class FrameReader:
             count,
             self._config.max_pixels,
         ]
-        if self._config.name == "salient":
+        if self._config.name == FrameSelection.salient:
             facts.append(asdict(self._config.salient))
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

@@ -41,7 +41,7 @@ from fires_exp.storage.artifacts import Artifact
 from fires_exp.storage.files import write_atomically
 from fires_exp.training.checkpoints import clear_checkpoints
 from fires_exp.training.epitome import MechanismModule, level_weights, predict_pairs
-from fires_exp.training.epitome_data import IGNORED, EncodedPairs, length_batches, encode_texts
+from fires_exp.training.epitome_data import IGNORED, EncodedPairs, encode_texts, length_batches
 from fires_exp.training.fit import METRICS, TrainingLoop
 from fires_exp.training.step_loader import StepLoader
 

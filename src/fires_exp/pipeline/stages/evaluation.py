@@ -12,7 +12,7 @@ from fires_exp.config.root import Config
 from fires_exp.metrics import instance_scores
 from fires_exp.metrics.measures import ScoredResponse
 from fires_exp.metrics.responses import response_metrics
-from fires_exp.metrics.rows import Evaluation as Table
+from fires_exp.metrics.rows import MetricsTable
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.pipeline.planner import Planner
 from fires_exp.pipeline.stage import Stage, Summary
@@ -91,7 +91,7 @@ class Evaluation(Summary):
         log_scores(self.config, run_folder, table)
         print(evaluation_text(table.as_json()))
 
-    def _facts(self, table: Table) -> dict[str, Any]:
+    def _facts(self, table: MetricsTable) -> dict[str, Any]:
         facts = {**self.facts, "scorer": self.scorer.load().name if self.scorer else None, **table.as_json()}
         for stage in self.predictions.values():
             facts |= stage.table_facts()

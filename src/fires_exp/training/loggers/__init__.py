@@ -1,1 +1,1 @@
-"""Who is told of a stage's steps besides its own metrics.jsonl: CSV, TensorBoard or Weights & Biases."""
+"""Loggers of a stage's steps beside its metrics.jsonl: CSV, TensorBoard, Weights & Biases."""

@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fires_exp.config.root import Config
-from fires_exp.metrics.rows import Evaluation
+from fires_exp.metrics.rows import MetricsTable
 from fires_exp.training.loggers.factory import open_logger, show_table
 from fires_exp.training.loggers.panels import EVALUATION, SCORES, score_name
 
 
-def log_scores(config: Config, run_folder: Path, table: Evaluation) -> None:
+def log_scores(config: Config, run_folder: Path, table: MetricsTable) -> None:
     """Log all metrics of all policies, each by its name and together as a table, to the configured logger."""
     logger = open_logger(config, stage=EVALUATION, stage_folder=run_folder, run_folder=run_folder)
     try:

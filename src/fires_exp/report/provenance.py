@@ -10,11 +10,12 @@ BASELINE = "baseline"  # the policy of an untrained baseline
 
 # the artifact stages that read a choice; a choice that is not listed belongs to every run
 STAGES_OF_CHOICE = {
-    "trained on": ("sft", "grpo"),
+    "trained on": ("sft", "grpo", "train_baseline"),
     "teacher": ("thoughts",),
     "reward": ("grpo",),
     "responses judged by": ("grpo",),
 }
+SETTINGS_OF_STAGE = {"train_baseline": "sft"}  # the group of keys of a stage, where its name is another
 CAVEATS = {
     ("teacher", "rules"): "thoughts by rules from labels, no model",
     ("backbone", "smollm2_vl"): "135M stand-in, de-quantized, vision tower trained from scratch",

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fires_exp.config.commands import register_command_schemas
 from fires_exp.config.field import Group
-from fires_exp.config.load import Root, load_as, register_schema
+from fires_exp.config.load import EVERY_KEY, Schema, load_as, register_schema
 from fires_exp.config.renamed import refuse_old_overrides
 from fires_exp.config.root import Config
 from fires_exp.config.secrets import refuse_secrets
@@ -22,7 +22,7 @@ CONF = "fires_exp.conf"
 TRAINING_ROOT = "config"
 
 
-def compose_command(name: str, root: type[Root], overrides: Sequence[str]) -> Root:
+def compose_command(name: str, root: type[Schema], overrides: Sequence[str]) -> Schema:
     """The configuration of a command, from `conf/<name>.yaml`."""
     refuse_secret_overrides(overrides)
     refuse_old_overrides(overrides)
@@ -42,7 +42,8 @@ def compose_tree(name: str, root: type[Group], overrides: Sequence[str]) -> Dict
         with initialize_config_module(CONF, version_base="1.3"):
             return compose(name, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides, root)) from None
+        key_list = EVERY_KEY if name == TRAINING_ROOT else f"fires-exp {name} --help lists every key"
+        raise ConfigError(explain(error, overrides, root, key_list)) from None
 
 
 def refuse_secret_overrides(overrides: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fires_exp.cli.compose import CONF, TRAINING_ROOT, compose_training, compose_tree, refuse_secret_overrides
 from fires_exp.cli.console import command, print_error
 from fires_exp.cli.optimized_metric import read_optimized_metric
-from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.config.load import EVERY_KEY, load_config, register_schema, write_yaml
 from fires_exp.config.renamed import refuse_old_overrides
 from fires_exp.config.root import Config
 from fires_exp.config.secrets import without_secrets
@@ -142,7 +142,7 @@ def _hand_over_to_hydra(overrides: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         if with_trace:
             raise
-        raise ConfigError(explain(error, overrides)) from None
+        raise ConfigError(explain(error, overrides, Config, EVERY_KEY)) from None
     except KeyboardInterrupt:  # of a sweep; a single run is another process by now
         print_error("interrupted; the same command with the same hydra.sweep.dir= continues")
         return ExitCode.INTERRUPTED
@@ -176,7 +176,7 @@ def _check_sweep(overrides: Sequence[str]) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(explain(error, overrides)) from None
+        raise ConfigError(explain(error, overrides, Config, EVERY_KEY)) from None
     for selection in _one_value_each(parsed):
         compose_tree(TRAINING_ROOT, Config, selection)
 

@@ -110,7 +110,9 @@ def _tree_digest(tree: ast.Module) -> str:
         for field in ("body", "orelse", "finalbody"):
             statements = getattr(node, field, None)
             if isinstance(statements, list):
-                setattr(node, field, [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)])
+                setattr(
+                    node, field, [statement for statement in statements if not isinstance(statement, ast.Import | ast.ImportFrom)]
+                )
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(node):
             node.body = node.body[1:]
     return hashlib.sha256(f"{imports}\n{ast.dump(tree)}".encode()).hexdigest()

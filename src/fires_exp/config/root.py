@@ -18,7 +18,7 @@ from fires_exp.config.field import Group, setting
 from fires_exp.config.model import AspectsConfig, BackboneConfig, PlanKind, PromptConfig, SamplingConfig
 from fires_exp.config.scoring import EpitomeConfig, MetricsConfig, PredictConfig, PredictSplit, RewardConfig
 from fires_exp.config.services import TeacherConfig
-from fires_exp.config.stages import STAGES, TRAINED_BY, PolicyName
+from fires_exp.config.stages import STAGES, TRAINED_BY, USES_POLICIES, USES_THOUGHTS, PolicyName
 from fires_exp.config.training import GrpoConfig, HealthConfig, LoggerConfig, SftConfig, TrainerConfig
 
 
@@ -40,7 +40,7 @@ class RecipeConfig(Group):
         for policy in self.policies:
             if (trained_by := TRAINED_BY.get(policy)) and trained_by not in self.stages:
                 yield f"{policies}: {stages} does not train {policy}"
-        if bool(self.policies) != ("evaluate" in self.stages):
+        if bool(self.policies) == USES_POLICIES.isdisjoint(self.stages):
             yield f"{policies} with {stages}: evaluate needs policies, and policies need evaluate"
 
 
@@ -102,19 +102,17 @@ class Config(Group):
     def _problems_of_training(self) -> Iterator[str]:
         recipe, baseline = self.recipe, self.trained_baseline.name
         thinks = self.aspects.plan != PlanKind.none
-        if "grpo" in recipe.stages and self.sampling.temperature == 0:
+        if TRAINED_BY[PolicyName.grpo] in recipe.stages and self.sampling.temperature == 0:
             yield "sampling.temperature=0: GRPO needs completions that differ; write a number above 0"
-        if recipe.stages == ["synthesize"] and not thinks:
-            yield f"recipe={recipe.name} with aspects={self.aspects.name}: there are no thoughts to write; choose other aspects"
-        if "train_baseline" in recipe.stages and baseline == TrainedBaselineName.none:
+        trains_baseline = TRAINED_BY[PolicyName.trained_baseline] in recipe.stages
+        if trains_baseline and baseline == TrainedBaselineName.none:
             yield f"recipe={recipe.name} needs trained_baseline=<smes, smes_qwen, blenderbot_joint or bbmhr>"
-        alone = "train_baseline" in recipe.stages and not {"synthesize", "sft", "grpo"} & set(recipe.stages)
-        if baseline != TrainedBaselineName.none and (not alone or thinks):
+        if baseline != TrainedBaselineName.none and (thinks or not trains_baseline):
             yield (
                 f"trained_baseline={baseline} with recipe={recipe.name} and aspects={self.aspects.name}: write "
                 "recipe=train_baseline and aspects=no_thought, since a baseline has its own output form"
             )
-        if self.optimized_metric is not None and ("evaluate" not in recipe.stages or self.predict.split == PredictSplit.test):
+        if self.optimized_metric is not None and (not recipe.policies or self.predict.split == PredictSplit.test):
             yield (
                 f"optimized_metric={self.optimized_metric} with predict.split={self.predict.split} and recipe={recipe.name}: "
                 "write predict.split=val and a recipe that evaluates; a setting chosen on the test split can't be tested on it"
@@ -122,7 +120,7 @@ class Config(Group):
 
     def _problems_of_services(self) -> Iterator[str]:
         recipe = self.recipe
-        needs_thoughts = self.aspects.plan != PlanKind.none and ("synthesize" in recipe.stages or "sft" in recipe.stages)
+        needs_thoughts = self.aspects.plan != PlanKind.none and not USES_THOUGHTS.isdisjoint(recipe.stages)
         if PolicyName.baseline in recipe.policies and None in (self.baseline.base_url, self.baseline.model):
             yield "recipe=baseline needs baseline.base_url=<service> and baseline.model=<model>, or baseline=gpt_4o"
         if PolicyName.baseline not in recipe.policies and not self.baseline.sends:
@@ -132,5 +130,5 @@ class Config(Group):
                 "teacher.dry_run and teacher.batch_requests need a recipe that learns from thoughts, such as recipe=synthesize, "
                 f"not recipe={recipe.name} with aspects={self.aspects.name}"
             )
-        if not self.reward.judge.sends and ("grpo" not in recipe.stages or self.reward.judge_weight == 0):
+        if not self.reward.judge.sends and (TRAINED_BY[PolicyName.grpo] not in recipe.stages or self.reward.judge_weight == 0):
             yield f"reward.judge.dry_run needs reward=judge and a recipe with grpo, not recipe={recipe.name}"

@@ -16,7 +16,7 @@ from fires_exp.config.secrets import without_secrets
 from fires_exp.export.disclaimer import NOTICE
 from fires_exp.export.licenses import EPITOME, TEACHERS, LicensedSource, backbone_source, dataset_source
 from fires_exp.export.load_run import TrainedModel
-from fires_exp.report.provenance import CAVEATS
+from fires_exp.report.provenance import CAVEATS, policy_uses
 
 HIDDEN_PATH = "<a path on the training machine>"
 # groups that do not concern the model
@@ -28,11 +28,11 @@ _LOCAL_PATH = re.compile(r"~|\.{0,2}/|[A-Za-z]:\\")
 
 def write_card(folder: Path, trained: TrainedModel, system_prompt: str) -> Path:
     """Write `README.md` into `folder`; `system_prompt` is the one that the model was trained with."""
-    policy, tree = trained.policy, trained.resolved
+    policy, tree, record = trained.policy, trained.resolved, trained.record
     table = _metrics(trained.run_folder)
     rows = table.get("policies", {}).get(policy, [])
     backbone, dataset = backbone_source(tree["backbone"]), dataset_source(tree["dataset"]["name"])
-    license = _license(tree, policy, backbone, dataset)
+    license = _license(tree, record, policy, backbone, dataset)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=False,  # noqa: S701  # Markdown, whose values are the project's own or escaped by `_plain`
@@ -49,12 +49,12 @@ def write_card(folder: Path, trained: TrainedModel, system_prompt: str) -> Path:
         backbone=backbone,
         dataset=dataset,
         license=license,
-        epitome=EPITOME if _scored_by_epitome(tree, policy) else "",
-        teacher=_teacher(tree, policy),
+        epitome=EPITOME if _scored_by_epitome(tree, record, policy) else "",
+        teacher=_teacher(tree, record, policy),
         honesty=_honesty(tree),
         table=table,
         rows=rows,
-        facts=trained.record,
+        facts=record,
         system_prompt=system_prompt,
         config=yaml.safe_dump(shareable(tree), sort_keys=False, allow_unicode=True).rstrip(),
     )
@@ -113,20 +113,22 @@ def _header(
     return str(data.to_yaml())
 
 
-def _license(tree: Mapping[str, Any], policy: str, backbone: LicensedSource, dataset: LicensedSource) -> str | None:
+def _license(
+    tree: Mapping[str, Any], record: Mapping[str, Any], policy: str, backbone: LicensedSource, dataset: LicensedSource
+) -> str | None:
     """The license that the weights can have; None where one of their sources restricts its use or states no license."""
-    restricted = _scored_by_epitome(tree, policy) or tree.get("teacher", {}).get("name") == "openai"
+    restricted = _scored_by_epitome(tree, record, policy) or tree.get("teacher", {}).get("name") == "openai"
     return backbone.license if backbone.license == dataset.license and not restricted else None
 
 
-def _scored_by_epitome(tree: Mapping[str, Any], policy: str) -> bool:
+def _scored_by_epitome(tree: Mapping[str, Any], record: Mapping[str, Any], policy: str) -> bool:
     reward = tree.get("reward", {})
     named = (reward.get("support_skill") or {}).get("scorer") or tree.get("epitome", {}).get("data")
-    return policy == "grpo" and bool(named) and reward.get("support_skill_weight", 0) > 0
+    return policy_uses(record, policy, "reward") and bool(named) and reward.get("support_skill_weight", 0) > 0
 
 
-def _teacher(tree: Mapping[str, Any], policy: str) -> str:
-    thinks = tree["aspects"]["plan"] != "none" and policy != "zero_shot" and "sft" in tree["recipe"]["stages"]
+def _teacher(tree: Mapping[str, Any], record: Mapping[str, Any], policy: str) -> str:
+    thinks = tree["aspects"]["plan"] != "none" and policy_uses(record, policy, "teacher")
     teacher = tree.get("teacher", {})
     return TEACHERS.get(str(teacher.get("name")), "").format(model=teacher.get("model")) if thinks else ""
 

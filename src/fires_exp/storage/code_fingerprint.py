@@ -43,16 +43,16 @@ def code_fingerprint(module: str) -> str:
 def closure(module: str) -> dict[str, Path]:
     """The modules of this package that `module` imports, directly or not and wherever in a file, itself included, without those
     in `NO_EFFECT`: dotted names below the package with their files. Imports of an excluded module are not followed."""
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _file(name)
-        if name in found or path is None or has_no_effect(name):
+        if name in modules or path is None or has_no_effect(name):
             continue
-        found[name] = path
+        modules[name] = path
         waiting.extend(_imported(path))
-    return found
+    return modules
 
 
 def has_no_effect(module: str) -> bool:

@@ -1,6 +1,6 @@
 """The teacher without a model: rules that write thoughts from the corpus's labels, notes and text.
 
-It is the offline substitute for a multimodal teacher, and every thought names it (`teacher: annotations`). Its
+It is the offline substitute for a multimodal teacher, and every thought names it (`teacher: rules`). Its
 flexible thoughts leave out an aspect that neither a note nor a label supports.
 
 - Visual Scene: the corpus's note; frames are not used

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.baselines.labels import check_labels
-from fires_exp.baselines.models import BackboneBaseline, TrainableModel, Seq2SeqBaseline, WrittenText
+from fires_exp.baselines.models import BackboneBaseline, Seq2SeqBaseline, TrainableModel, WrittenText
 from fires_exp.baselines.registry import configured_baseline
 from fires_exp.config.scoring import PredictConfig
 from fires_exp.config.training import SftConfig

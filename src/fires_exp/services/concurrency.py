@@ -20,7 +20,8 @@ log = logging.getLogger("fires_exp.services")
 
 class ConcurrentClient:
     """Keeps up to `max_concurrent_requests` requests in flight. A response is stored before it is yielded, so a run that ends for
-    any reason loses at most the requests in flight. The budget covers the requests of one client and those counted before."""
+    any reason loses at most the requests in flight. The budget covers all requests of one client and those that it has counted in
+    earlier runs."""
 
     def __init__(self, config: ServiceConfig, cache: ResponseCache, budget: Budget) -> None:
         self._config = config

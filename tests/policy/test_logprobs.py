@@ -7,7 +7,6 @@ import torch
 from making import SAMPLING, face, make_example
 
 from fires_exp.policy.adapters import add_adapter
-from fires_exp.policy.frame_sensitivity import frame_effect, swap_frames
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.collate import collate
@@ -72,19 +71,6 @@ def test_sampling_and_scoring_give_the_same_log_probabilities(tiny, prompts):
         torch.testing.assert_close(row[: len(completion.ids)], completion.logprobs, atol=1e-4, rtol=0)
 
 
-def test_swapped_frames_change_log_probabilities(tiny, encoder, completions):
-    first = encoder.encode(make_example("first"), [[face("red")]])
-    second = encoder.encode(make_example("second"), [[face("blue")]])
-    assert frame_effect(tiny, first, swap_frames(first, second), completions[1]) > 1e-4
-    assert frame_effect(tiny, first, first, completions[1]) == 0.0
-
-
-def test_frames_of_different_sizes_are_not_swapped(encoder):
-    first = encoder.encode(make_example("first"), [[face("red")]])
-    assert swap_frames(first, encoder.encode(make_example("second"), [[face("blue", 168)]])) is None
-    assert swap_frames(encoder.encode(make_example("third"), [[]]), first) is None
-
-
 def test_entropy_of_a_known_distribution(tiny, prompts, completions):
     inputs = collate(prompts, completions, pad_id=tiny.pad_id)
     scored = completion_logprobs(tiny, inputs, temperature=1e6)
@@ -92,6 +78,15 @@ def test_entropy_of_a_known_distribution(tiny, prompts, completions):
     mask = inputs.completion_mask
     torch.testing.assert_close(scored.entropy_BC[mask], torch.full((int(mask.sum()),), allowed).float().log(), atol=1e-3, rtol=0)
     assert not scored.entropy_BC[~mask].any()
+
+
+def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):
+    add_adapter(tiny, lora, seed=0)
+    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    names = {name for name, parameter in tiny.named_parameters() if parameter.grad is not None}
+    assert names
+    assert all("lora_" in name for name in names)
 
 
 def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_sequences(tiny, lora, encoder, prompts):
@@ -127,12 +122,3 @@ def test_completions_of_one_token_are_scored_too(tiny, prompts, encoder):
     completion = [encoder.completion_ids("Hi.")[:1]]
     shared = group_logprobs(tiny, prompts[1], completion, 1.0, recompute=False).logprobs_BC
     torch.testing.assert_close(shared[0], logprobs_of(tiny, [prompts[1]], completion)[0], atol=1e-5, rtol=0)
-
-
-def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):
-    add_adapter(tiny, lora, seed=0)
-    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
-    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
-    names = {name for name, parameter in tiny.named_parameters() if parameter.grad is not None}
-    assert names
-    assert all("lora_" in name for name in names)

@@ -11,7 +11,6 @@ from fires_exp.errors import BackboneError
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
-from fires_exp.policy.native.chunked_logprobs import chunked_logprobs
 from fires_exp.policy.native.language_model import LanguageModel, rms_norm, rotate, swiglu
 from fires_exp.prompts.collate import collate
 
@@ -45,25 +44,6 @@ def test_gradients_of_norm_rotation_and_swiglu_are_right():
     angles = torch.rand(3, 1, 4, dtype=torch.float64)
     assert passes_gradcheck(lambda heads: rotate(heads, (angles.cos(), angles.sin())), torch.randn(3, 2, 8))
     assert passes_gradcheck(swiglu, torch.randn(3, 8), torch.randn(3, 8))
-
-
-@pytest.mark.parametrize("rows", [2, 1000])
-def test_chunked_log_probabilities_are_those_of_a_full_log_softmax(monkeypatch, rows):
-    """In chunks of two rows, and in one chunk."""
-    monkeypatch.setattr("fires_exp.policy.native.chunked_logprobs.CPU_LOGITS", rows * 20)
-    states, head = torch.randn(7, 6), torch.randn(20, 6)
-    suppressed = torch.arange(20) % 5 == 0
-    ids = torch.tensor([1, 2, 3, 4, 6, 19, 1])
-    ours, plain = states.clone().requires_grad_(), states.clone().requires_grad_()
-    logprobs, entropy = chunked_logprobs(ours, ids, head, suppressed, 0.7)
-    full = torch.log_softmax((plain @ head.t() / 0.7).masked_fill(suppressed, float("-inf")), -1)
-    torch.testing.assert_close(logprobs, full.gather(-1, ids[:, None])[:, 0])
-    torch.testing.assert_close(entropy, -(full.exp() * full.masked_fill(suppressed, 0.0)).sum(-1))
-    weights = torch.linspace(-1, 1, 7)
-    (logprobs * weights).sum().backward()
-    (full.gather(-1, ids[:, None])[:, 0] * weights).sum().backward()
-    torch.testing.assert_close(ours.grad, plain.grad)
-    assert not entropy.requires_grad
 
 
 def test_recomputing_activations_changes_no_result(tiny, lora, prompt, completions):

@@ -48,7 +48,7 @@ def test_config_needs_neither_torch_nor_transformers():
 
 
 @pytest.mark.parametrize("name", ["advantages", "loss"])
-def test_the_equations_of_grpo_need_torch_only(name):
+def test_the_equations_of_grpo_need_torch_and_types_of_settings_only(name):
     names = imported(PACKAGE / "grpo" / f"{name}.py")
     assert {name.split(".")[0] for name in names} <= {"__future__", "dataclasses", "typing", "torch", "fires_exp"}
     assert {name for name in names if name.startswith("fires_exp")} <= {"fires_exp.errors", "fires_exp.config.training"}
@@ -63,12 +63,12 @@ def test_grpo_is_six_files_that_import_only_earlier_ones():
         assert own <= {*order[:index], *(["monitoring"] if name == "module" else [])}
 
 
-def test_only_training_imports_lightning():
+def test_only_training_and_the_run_folder_import_lightning():
     users = {
         str(path.relative_to(PACKAGE)) for path in FILES if any(name.startswith("pytorch_lightning") for name in imported(path))
     }
     training = ("stepped_module", "fit", "checkpoints", "strategies", "loggers/factory", "loggers/tensorboard", "loggers/wandb")
-    assert users == {f"training/{name}.py" for name in training}
+    assert users == {"pipeline/run_folder.py", *(f"training/{name}.py" for name in training)}
 
 
 def test_the_wheel_holds_every_package():

@@ -19,7 +19,7 @@ from fires_exp.config.load import write_yaml
 from fires_exp.pipeline.run import run_recipe
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.training.loggers import completions_table, panels
-from fires_exp.training.loggers.factory import open_logger, show_samples, tell_again
+from fires_exp.training.loggers.factory import log_completions, open_logger, replay_steps
 
 # so that as much as possible is logged: well-formed answers, two steps of GRPO after the first window of health
 RUN = [
@@ -172,7 +172,7 @@ def opened(tmp_path):
         (stage_folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
         (stage_folder / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         logger = open_logger(config, stage="grpo", stage_folder=stage_folder, run_folder=tmp_path)
-        tell_again(
+        replay_steps(
             logger,
             config.logger,
             metrics=stage_folder / "metrics.jsonl",
@@ -205,7 +205,7 @@ def test_a_server_that_dies_during_a_run_is_one_warning_and_the_rest_is_uploaded
     shown, longest = composed("+experiment=smoke").logger, 0.0
     for step in range(1, 20):
         began = time.monotonic()
-        show_samples([logger], shown, [ROW], step)
+        log_completions([logger], shown, [ROW], step)
         logger.log_metrics({"reward/total": step / 2}, step=step)
         longest = max(longest, time.monotonic() - began)
     assert longest < 1
@@ -256,7 +256,7 @@ def test_a_wandb_that_does_not_start_is_one_warning_and_metrics_go_to_csv(opened
 
     monkeypatch.setattr("wandb.init", fail)
     logger = opened("logger=wandb", steps=[{"step": 0, "reward/total": 0.25}])
-    show_samples([logger], composed("+experiment=smoke").logger, [ROW], 1)
+    log_completions([logger], composed("+experiment=smoke").logger, [ROW], 1)
     logger.log_metrics({"reward/total": 0.5}, step=1)
     logger.finalize("success")
     table = tmp_path / "logs" / "grpo" / "csv"

@@ -151,9 +151,12 @@ def long_files(root: Path) -> Measure:
 
 
 def folder_shares(modules: Iterable[Module]) -> Measure:
+    """A folder's own files; those of the folders in it are theirs."""
     counts: Counter[str] = Counter()
     for module in modules:
-        counts[module.folder] += code_lines(module.text)
+        folder = module.path.parent
+        below = folder.parts[len(folder.parts) - folder.parts[::-1].index(PACKAGE) :]
+        counts["/".join(below)] += code_lines(module.text)
     total = max(1, sum(counts.values()))
     shares = {folder: count / total for folder, count in counts.most_common() if folder}
     value = f"allowed {LARGEST_SHARE:.0%} of {total}: " + ", ".join(f"{folder} {share:.1%}" for folder, share in shares.items())

@@ -1,4 +1,4 @@
-"""A sweep runs a table's rows, shares their stages, goes on after a failure and runs only what is missing."""
+"""A sweep runs the rows of a table, shares their stages, continues after a failure and runs only what is missing."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from fires_exp.paper.spec import read_experiment
 from fires_exp.paper.table import make_table
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = [
+SMALL = [
     "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2", "grpo.max_steps=1", "sft.max_steps=1",
     "metrics.include=[bleu_2]", "reward.support_skill_weight=0",
 ]  # fmt: skip
@@ -34,41 +34,41 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def jobs(table, tmp_path, monkeypatch):
+def runs(table, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    plain, *others = plan(table, "smoke", [42], [*TINY, f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
-    return [plain, *(replace(job, hydra=("hydra/launcher=joblib",)) for job in others)]
+    plain, *others = plan(table, "smoke", [42], [*SMALL, f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
+    return [plain, *(replace(run, hydra_overrides=("hydra/launcher=joblib",)) for run in others)]
 
 
-def test_runs_at_the_same_time_share_their_stages_and_one_that_fails_stops_nobody(jobs, tmp_path):
-    first = sweep(jobs, at_once=3)
-    assert [bool(one.line) for one in first] == [False, True, False]
-    assert "OPENAI_API_KEY" in first[1].line
-    made = [key for one in first for key in one.made]
-    assert len(made) == len(set(made))  # each stage once, by whichever came first
-    shared = [key for one in (first[0], first[2]) for key in one.made + one.reused if key.startswith("sft/")]
+def test_parallel_runs_share_their_stages_and_a_failed_one_does_not_stop_the_others(runs):
+    first = sweep(runs, parallel=3)
+    assert [bool(result.failure) for result in first] == [False, True, False]
+    assert "OPENAI_API_KEY" in first[1].failure
+    computed = [key for result in first for key in result.computed]
+    assert len(computed) == len(set(computed))  # each stage once, by whichever run came first
+    shared = [key for result in (first[0], first[2]) for key in result.computed + result.reused if key.startswith("sft/")]
     assert len(shared) == 2
     assert len(set(shared)) == 1
-    assert sum(key.startswith("grpo/") for key in made) == 2
+    assert sum(key.startswith("grpo/") for key in computed) == 2
     assert (
         summary(first).splitlines()[-1]
-        == f"stages: {len(made)} made, {sum(len(one.reused) for one in first)} reused; runs: 2 of 3 done"
+        == f"stages: {len(computed)} computed, {sum(len(result.reused) for result in first)} reused; runs: 2 of 3 finished"
     )
-    for job in (jobs[0], jobs[2]):
-        assert json.loads((job.folder / "metrics.json").read_text())
-        assert job.is_done
-    again = sweep(jobs, at_once=1)
-    assert [one.ran for one in again] == [False, True, False]
-    assert summary(again).splitlines()[-1] == "stages: 0 made, 0 reused; runs: 2 of 3 done"
-    assert not replace(jobs[0], overrides=(*jobs[0].overrides, "seed=1")).is_done
+    for run in (runs[0], runs[2]):
+        assert json.loads((run.folder / "metrics.json").read_text())
+        assert run.is_finished
+    again = sweep(runs, parallel=1)
+    assert [result.started for result in again] == [False, True, False]
+    assert summary(again).splitlines()[-1] == "stages: 0 computed, 0 reused; runs: 2 of 3 finished"
+    assert not replace(runs[0], overrides=(*runs[0].overrides, "seed=1")).is_finished
 
 
 def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, tmp_path, capsys):
     (table / "runs.yaml").write_text("- {row: w/o RL, experiment: wo_rl}\n")
-    asked = [str(table), "--scale", "smoke", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
+    arguments = [str(table), "--scale", "smoke", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
     light = ["metrics.include=[distinct_3]", "recipe.policies=[sft]"]  # no scorer to train, nothing answered before training
-    assert main([*asked, *TINY, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 done")
+    assert main([*arguments, *SMALL, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 finished")
     scale_folder = tmp_path / "runs" / "table" / "smoke"
     tables = [json.loads((scale_folder / "wo_rl" / f"seed_{seed}" / "metrics.json").read_text()) for seed in (42, 43)]
     first, second = (
@@ -83,7 +83,7 @@ def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, t
     assert cell.scatter == f"± {abs(first - second) / 2**0.5:.2f}"  # of two, the sample deviation
 
 
-def test_folders_and_scales_that_are_not_there_are_named(table, tmp_path, capsys):
+def test_unknown_folders_and_scales_are_named(table, tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"no runs.yaml"):
         plan(tmp_path, "smoke", [42], [], tmp_path)
     with pytest.raises(ConfigError, match=r"--scale huge: .*demo, paper, smoke"):
@@ -92,25 +92,17 @@ def test_folders_and_scales_that_are_not_there_are_named(table, tmp_path, capsys
     assert capsys.readouterr().err.startswith("fires_exp: --seeds 4x")
 
 
-@pytest.mark.parametrize("scale", ["demo", "paper"])
-def test_every_row_of_every_table_composes_at_each_scale_with_its_ablation_intact(tmp_path, scale):
+def test_every_row_of_every_table_composes_at_the_demo_scale_with_its_ablation_intact(tmp_path):
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         for runs in sorted((ROOT / "experiments").glob("*/runs.yaml")):
-            for job in plan(runs.parent, scale, [42], [], tmp_path):
+            for job in plan(runs.parent, "demo", [42], [], tmp_path):
                 scaled, alone = compose("config", list(job.overrides)), compose("config", [job.overrides[0]])
                 for group in ("aspects", "recipe", "reward", "baseline", "trained_baseline", "teacher", "test_dataset"):
                     assert scaled[group] == alone[group], (job.experiment, group)
                 for leaf in ("frames.name", "sft.fraction", "grpo.beta"):
                     assert OmegaConf.select(scaled, leaf) == OmegaConf.select(alone, leaf), (job.experiment, leaf)
-                assert job.folder == tmp_path / runs.parent.name / scale / job.experiment / "seed_42"
-
-
-def test_the_paper_s_scale_brings_its_corpus_backbone_and_device_unless_others_are_named(table, tmp_path):
-    (job, *_) = plan(table, "paper", [42], [], tmp_path)
-    assert job.overrides[1:] == ("scale=paper", "seed=42", "dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=gpu")
-    (job, *_) = plan(table, "paper", [42], ["trainer=ddp", "dataset.root=x"], tmp_path)
-    assert job.overrides[3:] == ("dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=ddp", "dataset.root=x")
+                assert job.folder == tmp_path / runs.parent.name / "demo" / job.experiment / "seed_42"
 
 
 def test_a_launcher_starts_each_row_by_itself_and_does_not_decide_what_a_run_is(table, tmp_path):

@@ -300,7 +300,7 @@ def test_consecutive_refusals_are_counted_over_all_calls_of_a_client(quick, tmp_
             list(client.complete(make_requests(3)))
 
 
-def test_in_flight_and_requests_per_minute_are_respected(send):
+def test_max_concurrent_requests_and_requests_per_minute_are_respected(send):
     with serving(echo, delay=0.05) as server:
         send(server, make_requests(12), max_concurrent_requests=3, requests_per_minute=60 / 0.02)
     assert 2 <= server.most_busy <= 3

@@ -29,10 +29,6 @@ def overrides_for(group, name):
     chosen = [ways.get(group, f"{group}={name}")]
     if group == "dataset" and name != "sample":
         chosen.append("dataset.root=somewhere")
-    if (group, name) == ("recipe", "score"):
-        chosen.append("predictions=somewhere")
-    if (group, name) == ("recipe", "export"):
-        chosen.append("adapter=somewhere")
     if (group, name) == ("recipe", "baseline"):
         chosen.append("baseline=gpt_4o")
     if (group, name) == ("recipe", "train_baseline"):
@@ -45,7 +41,7 @@ def overrides_for(group, name):
 
 
 def test_all_options_are_seen():
-    assert len(OPTIONS) == 116
+    assert len(OPTIONS) == 112
     assert len([name for group, name in OPTIONS if group == "experiment"]) == 35
 
 

@@ -40,7 +40,7 @@ def test_values_of_the_environment_s_keys_are_taken_out_whatever_they_look_like(
         (f"teacher.base_url=https://ann:{PASSWORD}@host/v1", "teacher.base_url"),
         (f"teacher.api_key_env={KEY}", "teacher.api_key_env"),
         (f"logger.entity={KEY}", "logger.entity"),
-        (f"epitome.losses=[plain,{KEY}]", "epitome.losses"),
+        (f"recipe.stages=[sft,{KEY}]", "recipe.stages"),
     ],
 )
 def test_a_configuration_with_a_secret_is_refused_and_the_message_does_not_hold_it(composed, override, key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -25,6 +26,17 @@ settings.register_profile(
 settings.load_profile("gate")
 
 torch.set_num_threads(1)  # the tiny model is faster so, and tests may run beside other work
+
+
+@pytest.fixture(autouse=True)
+def restored_logger():
+    """A command that runs inside a test sends the project's log to the terminal; the next test finds the logger as it was."""
+    logger = logging.getLogger("fires_exp")
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.propagate = propagate
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ def log_to_terminal(level: int) -> None:
     logger = logging.getLogger("fires_exp")
     logger.setLevel(level)
     logger.propagate = False
+    logger.handlers.clear()
     _add_handler(logging.StreamHandler())
 
 

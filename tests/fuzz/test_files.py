@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fires_exp.cli.human_eval import main as human_eval
-from fires_exp.cli.score import read_lines
 from fires_exp.config.load import load_yaml
 from fires_exp.errors import FiresError
 from fires_exp.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
 from fires_exp.human_eval.study import VERDICTS, Key, KeyItem
 from fires_exp.human_eval.systems import read_system
+from fires_exp.metrics.prediction_files import read_rows_by_id
 from fires_exp.scores.rouge import rouge_l_f1
 from fires_exp.services.batch_api import read_batch_results
 from fires_exp.services.client import parse_retry_after
@@ -85,7 +85,7 @@ PREDICTION = {
 
 @given(file_of(PREDICTION))
 def test_predictions_to_score(content):
-    for line in (read(read_lines, content) or {}).values():
+    for line in (read(read_rows_by_id, content) or {}).values():
         assert 0 <= rouge_l_f1(line.reference_response or "", line.response) <= 1
         assert line.response.encode("utf-8")
 
@@ -101,7 +101,7 @@ def test_predictions_to_judge(content):
 def test_predictions_are_read_back(responses):
     rows = [{"id": f"a{index}", "response": response} for index, response in enumerate(responses)]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    assert [line.response for line in read(read_lines, content).values()] == responses
+    assert [line.response for line in read(read_rows_by_id, content).values()] == responses
     system = read(lambda path: read_system(str(path)), content)
     assert [prediction.response for prediction in system.predictions.values()] == responses
     assert read(complete_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]

@@ -179,7 +179,7 @@ def test_without_any_run_the_last_turn_is_shown_when_that_is_asked_for(tmp_path,
     assert {len(item["history"]) for item in facts_of((tmp_path / "study" / "rate.html").read_text())["items"]} == {1}
 
 
-def test_a_run_by_an_older_version_serves_as_long_as_it_tells_of_its_dataset(tmp_path, runs, capsys):
+def test_a_run_of_an_older_version_is_enough_if_its_configuration_has_the_dataset(tmp_path, runs, capsys):
     for run in runs:
         path = Path(run) / "resolved.yaml"
         tree = yaml.safe_load(path.read_text())
@@ -188,7 +188,7 @@ def test_a_run_by_an_older_version_serves_as_long_as_it_tells_of_its_dataset(tmp
     del tree["frames"]["max_frames"]
     path.write_text(yaml.safe_dump(tree))
     assert make(runs, tmp_path / "other") == 2
-    assert re.fullmatch(r"fires_exp: .*resolved\.yaml does not tell .*max_frames.*\n", capsys.readouterr().err)
+    assert re.fullmatch(r"fires_exp: .*resolved\.yaml .*max_frames.*\n", capsys.readouterr().err)
     path.write_text("- x\n")
     assert make(runs, tmp_path / "other") == 2
     assert re.fullmatch(r"fires_exp: .*resolved\.yaml: no YAML of a run.*\n", capsys.readouterr().err)
@@ -216,13 +216,13 @@ def test_names_may_be_given(tmp_path, runs):
         (lambda runs: predictions(runs[0]).write_text("{\n"), "grpo.jsonl:1: no JSON"),
         (lambda runs: predictions(runs[0]).write_text("[]\n"), 'grpo.jsonl:1: a prediction needs "id" and "response"'),
         (lambda runs: change_line(predictions(runs[0]), 3, response=None), "grpo.jsonl:4: a prediction needs"),
-        (lambda runs: change_line(predictions(runs[0]), 1, id="sample-16-5"), "sample-16-5 stands there a second time"),
+        (lambda runs: change_line(predictions(runs[0]), 1, id="sample-16-5"), "instance sample-16-5 "),
         (lambda runs: predictions(runs[0]).write_text('{"id": "x", "response": "y"}\n'), "share 0 instances; name two systems"),
         (lambda runs: predictions(runs[0]).unlink(), "has no predictions/*.jsonl"),
         (lambda runs: [change_line(predictions(runs[0]), place, context="x") for place in range(35)], "answers different turns"),
         (
             lambda runs: [change_line(predictions(run), place, context="x") for run in runs for place in range(35)],
-            "reads otherwise in the dataset",
+            "differs in the dataset",
         ),
         (
             lambda runs: [change_line(predictions(run), place, id=f"x-{place}") for run in runs for place in range(35)],

@@ -80,7 +80,9 @@ def test_a_cell_leads_to_its_run_configuration_commit_and_predictions_and_is_sco
     predictions = run / "predictions" / f"{line['policy']}.jsonl"
     assert hashlib.sha256(predictions.read_bytes()).hexdigest() == line["predictions_sha256"]
     answers = [
-        Answer(response=row["response"], reference=row["reference_response"], context=None, thought=None, well_formed=None)
+        ScoredResponse(
+            response=row["response"], reference=row["reference_response"], context=None, thought=None, well_formed=None
+        )
         for row in map(json.loads, predictions.read_text().splitlines())
     ]
     (measure,) = bleu(answers)

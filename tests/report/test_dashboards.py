@@ -10,7 +10,7 @@ from pathlib import Path
 from trained_run import composed
 from wandb_server import KEY, wandb_server
 
-from fires_exp.report.dashboards.__main__ import main
+from fires_exp.cli.dashboards import main
 from fires_exp.training.loggers import panels
 from fires_exp.training.loggers.tensorboard_layout import layout
 
@@ -74,7 +74,7 @@ def test_a_server_that_refuses_is_one_line(tmp_path, monkeypatch, capsys):
             monkeypatch.setenv(name, value)
         assert main(["--project", "esc"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fires_exp: W&B did not take the dashboards (")
+    assert re.search("WANDB_API_KEY.*--entity.*--project", line)
     assert KEY not in line
 
 

@@ -10,7 +10,7 @@ from report.synthetic_run import sample_row, stage_entry, write_lines, write_run
 
 from fires_exp.cli.report import main
 from fires_exp.errors import DataError, StageError
-from fires_exp.report import charts, live_page
+from fires_exp.report import charts
 from fires_exp.report.page import gather, in_words, write_page
 
 SECTIONS = {
@@ -233,45 +233,6 @@ def test_charts_of_finished_stages_are_not_drawn_again(run_folder, monkeypatch):
     assert drawn == ["GRPO, Entropy"]
 
 
-def test_a_live_page_is_written_seldom_and_never_ends_a_run(tmp_path, monkeypatch, caplog):
-    now = [0.0]
-    monkeypatch.setattr(live_page.time, "monotonic", lambda: now[0])
-    folder = begin(tmp_path, "running", "waiting", "waiting", "waiting")
-    live = live_page.LivePage(folder)
-    live.refresh()
-    page = folder / "report.html"
-    assert page.is_file()
-    page.unlink()
-    now[0] = 9.0
-    live.refresh()
-    assert not page.exists()
-    live.write()
-    assert page.is_file()
-    page.unlink()
-    now[0] = 19.0
-    live.refresh()
-    assert page.is_file()
-    (folder / "metrics.jsonl").write_text("{\n")
-    live.write()
-    assert "metrics.jsonl:1" in caplog.text
-
-
-def test_a_live_page_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
-    now, written = [0.0], []
-
-    def slow(folder):
-        now[0] += 3.0
-        written.append(now[0])
-
-    monkeypatch.setattr(live_page.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(live_page, "write_page", slow)
-    live = live_page.LivePage(tmp_path)
-    for _ in range(1000):
-        live.refresh()
-        now[0] += 1.0
-    assert 3.0 * len(written) <= 0.03 * now[0]
-
-
 def test_a_zero_shot_run_shows_a_table_and_answers_only(tmp_path):
     folder = write_run(tmp_path, policies=("zero_shot",))
     for name in ("metrics.jsonl", "completions.jsonl", "thoughts.jsonl", "frame_sensitivity.json"):
@@ -322,7 +283,9 @@ def test_a_table_of_an_earlier_run_in_the_folder_is_not_taken_for_this_one(run_f
 def test_stages_and_policies_that_are_not_planned_are_not_shown(run_folder):
     stages = json.loads((run_folder / "run.json").read_text())["stages"]
     planned = [stage for stage in stages if "grpo" not in stage["label"]]
-    change(run_folder / "run.json", stages=planned, policies={"zero_shot": [], "sft": []})
+    change(run_folder / "run.json", stages=planned)
+    path = run_folder / "resolved.yaml"
+    path.write_text(path.read_text().replace("[zero_shot, sft, grpo]", "[zero_shot, sft]"))
     facts = gather(run_folder)
     assert facts.groups == ()
     assert {group.stage for group in facts.curves} == {"sft"}

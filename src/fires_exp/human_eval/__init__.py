@@ -1,1 +1,1 @@
-"""Blind comparison of two systems by people: a page to send to raters, and their ratings read back (Figure 5, Table 3)."""
+"""Blind comparison of two systems by human raters (Figure 5, Table 3): a page for raters, and the results of their ratings."""

@@ -1,5 +1,5 @@
 "use strict";
-// Texts of systems and datasets go into the page as textContent alone, so none of them can be markup.
+// Texts of systems and datasets are inserted as textContent only, so none of them can be markup.
 (() => {
   const study = JSON.parse(document.getElementById("study").textContent);
   const STORE = `human-eval ${study.study}`;
@@ -10,21 +10,21 @@
   const SPEAKERS = { seeker: "Seeker", supporter: "Supporter" };
   const UNDO_KEPT = 2000;
   const byId = (id) => document.getElementById(id);
-  const items = new Map(study.items.map((item, place) => [item.name, place]));
+  const items = new Map(study.items.map((item, index) => [item.name, index]));
 
   let state = { rater: "", at: 0, keys: true, ratings: {}, undo: [] };
-  let shown = null; // index of the instance that stands on the page
-  let now = null; // name of the question that a key answers
-  let keeps = true; // whether this browser lets a page keep anything
+  let shown = null; // index of the instance on the page
+  let now = null; // name of the question that keys answer
+  let storage = true; // whether this browser allows a page to store data
 
-  // What is kept, and what is read from outside
+  // Storage and imported files
 
   const load = () => {
     try {
-      const kept = JSON.parse(localStorage.getItem(STORE) || "null");
-      if (kept) state = { ...state, ...kept };
+      const stored = JSON.parse(localStorage.getItem(STORE) || "null");
+      if (stored) state = { ...state, ...stored };
     } catch {
-      keeps = false;
+      storage = false;
     }
   };
 
@@ -32,28 +32,28 @@
     try {
       localStorage.setItem(STORE, JSON.stringify(state));
     } catch {
-      keeps = false;
+      storage = false;
     }
-    if (!keeps) say("This browser keeps nothing for this page: export before you close it.");
+    if (!storage) say("This browser stores nothing for this page: export before you close it.");
   };
 
   const checked = (file) => {
-    if (file === null || typeof file !== "object" || file.format !== FORMAT) throw new Error("this is no ratings file");
+    if (file === null || typeof file !== "object" || file.format !== FORMAT) throw new Error("this is not a ratings file");
     if (file.study !== study.study) throw new Error(`these are ratings of study ${file.study}, and this is ${study.study}`);
     const ratings = {};
-    for (const [name, of] of Object.entries(file.ratings)) {
+    for (const [name, answers] of Object.entries(file.ratings)) {
       if (!items.has(name)) throw new Error(`there is no instance ${name}`);
       ratings[name] = {};
-      for (const [question, verdict] of Object.entries(of)) {
-        const known = study.questions.some((one) => one.name === question) && study.verdicts.includes(verdict);
-        if (!known) throw new Error(`${name}: ${question} cannot be ${verdict}`);
+      for (const [question, verdict] of Object.entries(answers)) {
+        const valid = study.questions.some((known) => known.name === question) && study.verdicts.includes(verdict);
+        if (!valid) throw new Error(`${name}: ${question} cannot be ${verdict}`);
         ratings[name][question] = verdict;
       }
     }
     return ratings;
   };
 
-  // What the state says
+  // Queries of the state
 
   const item = () => study.items[state.at];
   const verdict = (name, question) => (state.ratings[name] || {})[question];
@@ -62,7 +62,7 @@
   const thoughtsOpen = () => rated(item().name, about("response"));
   const askable = () => (thoughtsOpen() ? study.questions : about("response"));
   const firstOpen = () => askable().find((question) => !verdict(item().name, question.name));
-  const done = () => study.items.filter((one) => rated(one.name, study.questions)).length;
+  const done = () => study.items.filter((each) => rated(each.name, study.questions)).length;
 
   // Drawing
 
@@ -76,8 +76,8 @@
     byId("say").textContent = text;
   };
 
-  const drawFrame = (index, turn, place) => {
-    const alt = `Frame ${place + 1} of ${turn.frames.length} while the ${turn.speaker} spoke`;
+  const drawFrame = (index, turn, position) => {
+    const alt = `Frame ${position + 1} of ${turn.frames.length} while the ${turn.speaker} spoke`;
     const button = element("button", { type: "button", title: "Show larger" }, element("img", { src: study.frames[index], alt }));
     button.addEventListener("click", () => {
       Object.assign(byId("picture").querySelector("img"), { src: study.frames[index], alt });
@@ -89,13 +89,13 @@
   const drawTurn = (turn) => {
     const line = element("li", { className: turn.speaker }, element("b", { textContent: SPEAKERS[turn.speaker] }));
     if (turn.frames.length) {
-      line.append(element("div", { className: "frames" }, ...turn.frames.map((index, place) => drawFrame(index, turn, place))));
+      line.append(element("div", { className: "frames" }, ...turn.frames.map((index, position) => drawFrame(index, turn, position))));
     }
     line.append(element("span", { textContent: turn.text }));
     return line;
   };
 
-  // The last turn matters most; a picture has no height before it is decoded.
+  // Frames have no height before they are decoded, so the last turn is scrolled to after that.
   const scrollToLastTurn = async () => {
     const decoded = [...byId("history").querySelectorAll("img")].map((picture) => picture.decode().catch(() => null));
     const at = shown;
@@ -109,10 +109,10 @@
   };
 
   const drawQuestion = (question) => {
-    const choices = study.verdicts.map((one) => {
-      const radio = element("input", { type: "radio", name: question.name, value: one, id: `${question.name}-${one}` });
-      radio.addEventListener("change", () => rate(question.name, one));
-      return element("label", {}, radio, element("span", { textContent: WORDS[one] }), element("kbd", { textContent: HINTS[one] }));
+    const choices = study.verdicts.map((verdict) => {
+      const radio = element("input", { type: "radio", name: question.name, value: verdict, id: `${question.name}-${verdict}` });
+      radio.addEventListener("change", () => rate(question.name, verdict));
+      return element("label", {}, radio, element("span", { textContent: WORDS[verdict] }), element("kbd", { textContent: HINTS[verdict] }));
     });
     const field = element("fieldset", { id: `ask-${question.name}`, tabIndex: -1 }, element("legend", { textContent: question.text }));
     field.append(element("div", { className: "choices" }, ...choices));
@@ -141,7 +141,7 @@
       now = (firstOpen() || study.questions[0]).name;
     }
     for (const question of study.questions) {
-      for (const one of study.verdicts) byId(`${question.name}-${one}`).checked = verdict(item().name, question.name) === one;
+      for (const option of study.verdicts) byId(`${question.name}-${option}`).checked = verdict(item().name, question.name) === option;
     }
     byId("thinking").hidden = !about("thought").length;
     byId("thinking-now").hidden = !thoughtsOpen();
@@ -162,7 +162,7 @@
 
   const reveal = () => byId(`ask-${now}`).scrollIntoView({ block: "nearest" });
 
-  // What a rater does
+  // Actions of the rater
 
   const remember = (step) => {
     state.undo = [...state.undo, step].slice(-UNDO_KEPT);
@@ -177,17 +177,17 @@
     const left = firstOpen();
     now = left ? left.name : question;
     const last = done() === study.items.length;
-    say(`${WORDS[value]}. ${left ? left.text : last ? "Everything is rated: press Export." : "All rated here: press n for the next."}`);
+    say(`${WORDS[value]}. ${left ? left.text : last ? "All instances are rated: press Export." : "This instance is rated: press n for the next."}`);
     save();
     show();
   };
 
-  const go = (place) => {
-    if (place < 0 || place >= study.items.length) {
-      say(place < 0 ? "This is the first instance." : "This is the last instance.");
+  const go = (index) => {
+    if (index < 0 || index >= study.items.length) {
+      say(index < 0 ? "This is the first instance." : "This is the last instance.");
       return;
     }
-    state.at = place;
+    state.at = index;
     say("");
     save();
     show();
@@ -206,10 +206,10 @@
       state.ratings = step.all;
     } else {
       state.at = items.get(step.item);
-      const of = { ...state.ratings[step.item] };
-      if (step.before) of[step.question] = step.before;
-      else delete of[step.question];
-      state.ratings[step.item] = of;
+      const answers = { ...state.ratings[step.item] };
+      if (step.before) answers[step.question] = step.before;
+      else delete answers[step.question];
+      state.ratings[step.item] = answers;
     }
     show();
     now = step.question || now;
@@ -228,7 +228,7 @@
 
   const exportRatings = () => {
     if (!state.rater.trim()) {
-      say("Write your name first: ratings are told apart by it.");
+      say("Enter your name first: ratings are filed under it.");
       byId("rater").focus();
       return;
     }
@@ -251,7 +251,7 @@
       replaceAll(ratings);
       say(`Imported: ${done()} of ${study.items.length} instances are rated. Undo brings the earlier ratings back.`);
     } catch (error) {
-      say(`Not imported: ${error instanceof SyntaxError ? "this file is no JSON" : error.message}.`);
+      say(`Not imported: ${error instanceof SyntaxError ? "this file is not JSON" : error.message}.`);
     }
   };
 
@@ -261,7 +261,7 @@
     const key = event.key.toLowerCase();
     if (KEYS[key]) {
       rate(now, KEYS[key]);
-      byId(`ask-${now}`).focus({ preventScroll: true }); // the group: a ring around one of its choices would suggest it
+      byId(`ask-${now}`).focus({ preventScroll: true }); // the group, because a ring around a single choice would suggest it
       reveal();
     } else if (key === "n") go(state.at + 1);
     else if (key === "p") go(state.at - 1);
@@ -276,7 +276,7 @@
     undo, export: exportRatings, import: () => byId("file").click(), "open-help": () => byId("help").showModal(),
     "close-help": () => byId("help").close(), "close-picture": () => byId("picture").close(),
     previous: () => go(state.at - 1), next: () => go(state.at + 1),
-    unrated: () => go(study.items.findIndex((one) => !rated(one.name, study.questions))),
+    unrated: () => go(study.items.findIndex((each) => !rated(each.name, study.questions))),
     clear: () => {
       replaceAll({});
       byId("help").close();

@@ -1,4 +1,4 @@
-"""The page for raters: one HTML file with everything in it, that may load nothing and knows no system's name."""
+"""The page for raters: one self-contained HTML file that loads nothing and has no system's name in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def render_form(study: Study) -> str:
-    """The page as text. Its script and style are allowed by their hash and nothing else is."""
+    """The page as HTML. Its content security policy allows its own script and style, by their hashes, and nothing else."""
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined)
     script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("form.js", "form.css"))
     return environment.get_template("form.html").render(
@@ -30,7 +30,7 @@ def render_form(study: Study) -> str:
 
 
 def form_facts(study: Study) -> dict[str, Any]:
-    """What the script and a judge read; a frame that several instances show is there once."""
+    """The data for the script and for an LLM rater; a frame that several instances show is stored once."""
     frames: dict[bytes, int] = {}
     items = [
         {
@@ -43,14 +43,14 @@ def form_facts(study: Study) -> dict[str, Any]:
                 }
                 for turn in item.history
             ],
-            "answers": {side: {"response": one.response, "thought": one.thought} for side, one in item.answers.items()},
+            "answers": {side: {"response": answer.response, "thought": answer.thought} for side, answer in item.answers.items()},
         }
         for item in study.items
     ]
     return {
         "study": study.id,
         "verdicts": list(VERDICTS),
-        "questions": [{"name": one.name, "about": one.about, "text": one.text} for one in study.questions],
+        "questions": [{"name": question.name, "about": question.about, "text": question.text} for question in study.questions],
         "frames": [f"data:image/jpeg;base64,{base64.b64encode(frame).decode()}" for frame in frames],
         "items": items,
     }

@@ -1,4 +1,4 @@
-"""The conversation before an answer, with its frames, read again from the dataset that a run names."""
+"""The conversation before an answer, with its frames, from the dataset of a run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from fires_exp.human_eval.systems import Prediction, run_config
 
 T = TypeVar("T")
 
-FRAME_PIXELS = 320 * 240  # of a frame on the page: a hundred instances should still be small enough to send
+FRAME_PIXELS = 320 * 240  # of a frame on the page, so that a hundred instances are small enough to send
 JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistorySettings:
-    """The part of a run's configuration that decides which histories its policies saw."""
+    """The part of a run's configuration that determines the histories."""
 
     run_folder: Path
     dataset: DatasetConfig
@@ -40,15 +40,15 @@ class HistorySettings:
 
 
 def context_only(prediction: Prediction) -> tuple[ShownTurn, ...]:
-    """The seeker's last turn, all that a predictions file itself holds."""
+    """The seeker's last turn, which a predictions file has itself."""
     return (ShownTurn(speaker="seeker", text=prediction.context, frames=()),) if prediction.context else ()
 
 
 def read_histories(run_folders: Sequence[Path], predictions: Sequence[Prediction]) -> Mapping[str, tuple[ShownTurn, ...]]:
-    """The whole history of each prediction's instance, by id. Of several runs the first that shows frames is asked, since a
-    system without video is judged beside what there was to see."""
+    """The full history of each prediction's instance, by id, from the first run with frames, else from the first run: raters see
+    the frames also where one of the systems did not."""
     settings = [_settings(folder) for folder in run_folders]
-    chosen = next((one for one in settings if one.frames.name != "none"), settings[0])
+    chosen = next((candidate for candidate in settings if candidate.frames.name != "none"), settings[0])
     dataset = read_dataset(chosen.dataset, chosen.seed, chosen.cache)
     examples = {example.id: example for example in dataset.examples[chosen.split]}
     for prediction in predictions:
@@ -59,11 +59,11 @@ def read_histories(run_folders: Sequence[Path], predictions: Sequence[Prediction
 
 
 def _check(example: SupportExample | None, prediction: Prediction, folder: Path) -> None:
-    """A dataset that has changed since would put answers under conversations that they do not answer."""
+    """Raises `StudyError` where the dataset has changed since the run, so that the answer would be shown below another turn."""
     if example is None or (prediction.context and prediction.context != example.last_seeker_text):
-        what = "is not in" if example is None else "reads otherwise in"
+        problem = "is not in" if example is None else "differs in"
         raise StudyError(
-            f"instance {prediction.id} {what} the dataset that {folder} names; mend the dataset, or write --context-only"
+            f"instance {prediction.id} {problem} the dataset of {folder}; restore the dataset, or write --context-only"
         )
 
 
@@ -94,10 +94,10 @@ def _settings(run_folder: Path) -> HistorySettings:
     except (KeyError, TypeError, OmegaConfBaseException) as error:
         problem = str(error).strip().splitlines()[0]
         raise StudyError(
-            f"{run_folder / 'resolved.yaml'} does not tell which histories to read ({problem}); run it again, or --context-only"
+            f"{run_folder / 'resolved.yaml'} does not say which histories to read ({problem}); run again, or write --context-only"
         ) from None
 
 
 def _section(schema: type[T], values: Mapping[str, Any]) -> T:
-    """One section of the tree, checked as the whole would be."""
+    """One section of the configuration, checked against its schema."""
     return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values)))

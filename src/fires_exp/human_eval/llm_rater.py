@@ -1,4 +1,4 @@
-"""A model behind a service fills the form that people fill: it reads the raters' page and knows no more than they do."""
+"""A rater that is a language model: it answers the questions of the raters' page from the data of that page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FACTS = re.compile(r'<script type="application/json" id="study">(.*?)</script>'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Form:
-    """The page's facts (`form.form_facts`): what raters see."""
+    """The data of the page (`form.form_facts`)."""
 
     study: str
     questions: Sequence[Mapping[str, str]]
@@ -46,7 +46,7 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judged:
-    """The ratings and where they lie. Of `compared` pairs both orders chose the same in `agreed`; `refused` ones have no
+    """The ratings and their file. `agreed` of the `compared` pairs have the same choice in both orders; `refused` ones have no
     rating."""
 
     path: Path
@@ -57,10 +57,10 @@ class Judged:
 
 
 def judge_settings(settings: Sequence[str]) -> JudgeConfig:
-    """`reward=judge`'s service with some keys otherwise. Raises `ConfigError`."""
-    for one in settings:
-        if not one.startswith(KEYS) or "=" not in one:
-            raise ConfigError(f"{one.partition('=')[0]}: write {KEYS}KEY=VALUE, as docs/config.md lists them")
+    """The service of `reward=judge` with overrides. Raises `ConfigError`."""
+    for setting in settings:
+        if not setting.startswith(KEYS) or "=" not in setting:
+            raise ConfigError(f"{setting.partition('=')[0]}: write {KEYS}KEY=VALUE, as docs/config.md lists them")
     register_schema()
     try:
         with initialize_config_module("fires_exp.conf", version_base="1.3"):
@@ -71,18 +71,19 @@ def judge_settings(settings: Sequence[str]) -> JudgeConfig:
 
 
 def estimate(folder: Path, config: JudgeConfig, *, with_frames: bool) -> str:
-    """What filling the form would ask, in words."""
+    """A sentence on the requests and the tokens that rating would take."""
     cost_estimate = CostEstimate(config)
     dry_run = DryRun(config, _response_cache(folder, config), cost_estimate.add)
-    for _ in dry_run.complete(one for pair in comparisons(read_form(folder), with_frames) for one in pair.in_both_orders):
+    requests = (request for pair in comparisons(read_form(folder), with_frames) for request in pair.in_both_orders)
+    for _ in dry_run.complete(requests):
         pass
     return f"dry run, nothing was sent:\n{cost_estimate.as_text(dry_run.cached_count)}"
 
 
 def fill_form(folder: Path, config: JudgeConfig, *, with_frames: bool) -> Judged:
-    """Ratings in a study's folder, under the model's name. Answers are kept there too: a run that was stopped goes on.
+    """Write ratings into a study's folder, under the model's name. Responses are cached there, so that a stopped call resumes.
 
-    An answer counts as better if it is chosen in both orders, else it is a tie.
+    An answer wins if the model chooses it in both orders; otherwise the pair is a tie.
     """
     form = read_form(folder)
     api_key(config)
@@ -110,7 +111,7 @@ def fill_form(folder: Path, config: JudgeConfig, *, with_frames: bool) -> Judged
         path=path,
         ratings=ratings,
         compared=len(choices),
-        agreed=sum(one is not None and one == other for one, other in choices.values()),
+        agreed=sum(first is not None and first == second for first, second in choices.values()),
         refused=len(choices) - len(verdicts),
     )
 
@@ -119,28 +120,28 @@ def read_form(folder: Path) -> Form:
     """Raises `StudyError` where the folder has no page of a study."""
     path = folder / PAGE
     try:
-        found = _FACTS.search(path.read_text(encoding="utf-8"))
-        facts = json.loads(found[1]) if found else {}
+        match = _FACTS.search(path.read_text(encoding="utf-8"))
+        facts = json.loads(match[1]) if match else {}
         return Form(study=facts["study"], questions=facts["questions"], items=facts["items"], frames=facts["frames"])
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}; name the folder that `human_eval make` wrote") from None
     except (ValueError, KeyError, TypeError):
-        raise StudyError(f"{path} is no page of a study; make the study again with the same files and seed") from None
+        raise StudyError(f"{path} is not the page of a study; make the study again with the same files and seed") from None
 
 
 def comparisons(form: Form, with_frames: bool) -> Iterator[PairwiseComparison]:
-    """Each question about each instance; what is asked about responses shows no thought, as on the page."""
+    """Every question about every instance; as on the page, a question about responses shows no thought."""
     for item in form.items:
-        shown = tuple(_told(item, form.frames if with_frames else None))
+        shown = tuple(_history(item, form.frames if with_frames else None))
         for question in form.questions:
             a, b = (_side(item["answers"][side], question["about"]) for side in ("A", "B"))
             yield PairwiseComparison(id=_id(item, question), context=shown, question=question["text"], first=a, second=b)
 
 
-def _told(item: Mapping[str, Any], frames: Sequence[str] | None) -> Iterator[str | Image.Image]:
+def _history(item: Mapping[str, Any], frames: Sequence[str] | None) -> Iterator[str | Image.Image]:
     for turn in item["history"]:
         if frames is not None:
-            yield from (_picture(frames[place]) for place in turn["frames"])
+            yield from (_picture(frames[index]) for index in turn["frames"])
         yield f"{SPEAKER_NAMES[turn['speaker']]}: {turn['text']}\n"
 
 

@@ -1,7 +1,7 @@
-"""From ratings to win, tie and lose rates of the first system.
+"""Win, tie and lose rates of the first system from ratings.
 
-Every instance counts once: of several raters' verdicts on it, each has an equal part. Raters of one instance look at the same
-two texts, so their verdicts are no independent draws; intervals and the test therefore count instances, not verdicts.
+Every instance counts once; the verdicts of several raters on it have equal weights. Raters of an instance see the same two texts,
+so their verdicts are not independent: intervals and the test count instances, not verdicts.
 """
 
 from __future__ import annotations
@@ -55,29 +55,37 @@ class StudyResult:
 
 
 def study_result(key: Key, raters: Sequence[Ratings]) -> StudyResult:
-    """Questions that nobody answered are left out."""
-    answered = [name for name in key.questions if any(question == name for one in raters for _, question in one.verdicts)]
+    """The result of every question that was answered at least once."""
+    answered = [name for name in key.questions if any(question == name for ratings in raters for _, question in ratings.verdicts)]
     return StudyResult(
         study=key.study,
         first=key.systems["first"],
         second=key.systems["second"],
         instances=len(key.items),
-        complete=tuple(sum(all((item, name) in one.verdicts for name in key.questions) for item in key.items) for one in raters),
+        complete=tuple(_complete(key, ratings) for ratings in raters),
         questions=tuple(_question_result(key, name, raters) for name in answered),
     )
 
 
+def _complete(key: Key, ratings: Ratings) -> int:
+    """How many instances have all questions answered."""
+    return sum(all((item, name) in ratings.verdicts for name in key.questions) for item in key.items)
+
+
 def _question_result(key: Key, question: str, raters: Sequence[Ratings]) -> QuestionResult:
     labels = [
-        {item: key.outcome(item, verdict) for (item, asked), verdict in one.verdicts.items() if asked == question}
-        for one in raters
+        {item: key.outcome(item, verdict) for (item, name), verdict in ratings.verdicts.items() if name == question}
+        for ratings in raters
     ]
-    rated = [item for item in key.items if any(item in of for of in labels)]
-    outcomes = [[of[item] for of in labels if item in of] for item in rated]
-    margins = [of.count("win") - of.count("lose") for of in outcomes]
+    rated = [item for item in key.items if any(item in rater for rater in labels)]
+    outcomes = [[rater[item] for rater in labels if item in rater] for item in rated]
+    margins = [verdicts.count("win") - verdicts.count("lose") for verdicts in outcomes]
     return QuestionResult(
         question=question,
-        rates={outcome: wilson(sum(of.count(outcome) / len(of) for of in outcomes), len(outcomes)) for outcome in OUTCOMES},
+        rates={
+            outcome: wilson(sum(verdicts.count(outcome) / len(verdicts) for verdicts in outcomes), len(outcomes))
+            for outcome in OUTCOMES
+        },
         instances=len(outcomes),
         verdicts=sum(map(len, labels)),
         p_value=sign_test(sum(margin > 0 for margin in margins), sum(margin < 0 for margin in margins)),
@@ -88,8 +96,8 @@ def _question_result(key: Key, question: str, raters: Sequence[Ratings]) -> Ques
 
 
 def wilson(successes: float, trials: int) -> Rate:
-    """Wilson's score interval (1927). `successes` may be a sum of parts, which makes the interval too wide rather than too
-    narrow: a mean of several verdicts varies less than a single one.
+    """Wilson's score interval (1927). `successes` may be a sum of fractions; the interval is then rather too wide than too
+    narrow, because a mean of several verdicts varies less than a single verdict.
 
     >>> rate = wilson(5, 10)
     >>> round(rate.low, 4), round(rate.high, 4)
@@ -104,8 +112,8 @@ def wilson(successes: float, trials: int) -> Rate:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Exact, two-sided: how likely so uneven a split of the decided instances is if neither system is better. Instances where
-    raters balance out, or see no difference, say nothing.
+    """The exact two-sided sign test: the probability of a split at least as uneven if neither system is better. Instances without
+    a majority do not count.
 
     >>> sign_test(8, 2)
     0.109375

@@ -1,4 +1,4 @@
-"""From two systems to a study and its key: instances drawn by seed, sides shuffled."""
+"""A study of two systems and its key: instances are drawn and sides shuffled by a seed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from fires_exp.errors import StudyError
 from fires_exp.human_eval.history import context_only, read_histories
 from fires_exp.human_eval.study import (
-    PLACES,
+    POSITIONS,
     QUESTIONS,
     Item,
     Key,
     KeyItem,
-    Place,
+    Position,
     ShownAnswer,
     ShownTurn,
     Side,
@@ -26,7 +26,7 @@ from fires_exp.human_eval.systems import Prediction, System
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draw:
-    """What is asked for. `full_history` needs one of the systems to come from a run."""
+    """The settings of a draw. `full_history` needs at least one system that is from a run."""
 
     count: int
     seed: int
@@ -34,14 +34,14 @@ class Draw:
 
 
 def draw_study(first: System, second: System, draw: Draw) -> tuple[Study, Key]:
-    """The same files and the same seed give the same study. `StudyError` where the two have too little in common."""
+    """The same files and seed give the same study. Raises `StudyError` where the systems share too few instances."""
     if first.sha256 == second.sha256:
         raise StudyError(f"{first.file} and {second.file} hold the same predictions; name two systems")
     chosen = _chosen(first, second, draw)
-    secret = f"{draw.seed}/{first.sha256}/{second.sha256}"  # raters have no predictions file, so they cannot draw sides again
+    secret = f"{draw.seed}/{first.sha256}/{second.sha256}"  # raters have no predictions file, so they cannot reproduce the sides
     sides = _sides(len(chosen), secret)
     histories = _histories(first, second, chosen, draw)
-    questions = tuple(one for one in QUESTIONS if one.about == "response" or (first.thinks and second.thinks))
+    questions = tuple(question for question in QUESTIONS if question.about == "response" or (first.thinks and second.thinks))
     items, key_items = [], {}
     for number, (prediction, side_a) in enumerate(zip(chosen, sides, strict=True), start=1):
         answers = {"first": _answer(prediction), "second": _answer(second.predictions[prediction.id])}
@@ -75,15 +75,15 @@ def _chosen(first: System, second: System, draw: Draw) -> list[Prediction]:
             raise StudyError(
                 f"instance {prediction.id} answers different turns in {first.file} and {second.file}; compare runs on one dataset"
             )
-    return random.Random(draw.seed).sample(sorted(shared, key=lambda one: one.id), draw.count)  # noqa: S311  a draw
+    return random.Random(draw.seed).sample(sorted(shared, key=lambda prediction: prediction.id), draw.count)  # noqa: S311  a draw
 
 
-def _sides(count: int, secret: str) -> list[Place]:
-    """Who stands on side A, as often the one as the other."""
+def _sides(count: int, secret: str) -> list[Position]:
+    """The system on side A of each item: both equally often, or one once more where the count is odd."""
     generator = random.Random(secret)  # noqa: S311  a draw
-    sides = [*PLACES] * (count // 2)
+    sides = [*POSITIONS] * (count // 2)
     if count % 2:
-        sides.append(generator.choice(PLACES))
+        sides.append(generator.choice(POSITIONS))
     generator.shuffle(sides)
     return sides
 
@@ -94,7 +94,7 @@ def _histories(first: System, second: System, chosen: list[Prediction], draw: Dr
     run_folders = [system.run_folder for system in (first, second) if system.run_folder is not None]
     if not run_folders:
         raise StudyError(
-            "neither system lies in a run folder, so there is no history to read; name a run, or write --context-only"
+            "neither system is from a run folder, so there is no history to read; name a run, or write --context-only"
         )
     return read_histories(run_folders, chosen)
 

@@ -1,4 +1,4 @@
-"""What a study is made of. Raters see sides `A` and `B`; which system stands behind a side is in the key alone."""
+"""The records of a study. Raters see sides `A` and `B`; only the key has the system of each side."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from fires_exp.data.records import Role
 
 Side = Literal["A", "B"]
 Verdict = Literal["A", "B", "tie"]
-Place = Literal["first", "second"]  # of a system on the command line; wins are those of the first
+Position = Literal["first", "second"]  # of a system on the command line; a win is a win of the first
 Outcome = Literal["win", "tie", "lose"]
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-PLACES: tuple[Place, ...] = get_args(Place)
+POSITIONS: tuple[Position, ...] = get_args(Position)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Question:
-    """One comparison that a rater makes; `about` says what is compared."""
+class RaterQuestion:
+    """A question about each pair of answers; `about` is the compared part."""
 
     name: str
     about: Literal["response", "thought"]
@@ -29,16 +29,16 @@ class Question:
 
 # after the paper's Appendix C
 QUESTIONS = (
-    Question(name="support", about="response", text="Which response supports the seeker better and gets further?"),
-    Question(name="preference", about="response", text="Which response would you rather hear in the seeker's place?"),
-    Question(name="coherence", about="thought", text="Which thinking is more logical and closer to this conversation?"),
-    Question(name="usefulness", about="thought", text="Which thinking does more for the response that follows from it?"),
+    RaterQuestion(name="support", about="response", text="Which response supports the seeker better and gets further?"),
+    RaterQuestion(name="preference", about="response", text="Which response would you rather hear in the seeker's place?"),
+    RaterQuestion(name="coherence", about="thought", text="Which thinking is more logical and closer to this conversation?"),
+    RaterQuestion(name="usefulness", about="thought", text="Which thinking does more for the response that follows from it?"),
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownTurn:
-    """A turn of the history with its frames as JPEG files."""
+    """A turn of the history; its frames are JPEG files."""
 
     speaker: Role
     text: str
@@ -47,7 +47,7 @@ class ShownTurn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShownAnswer:
-    """What a rater sees of one system on one side; `thought` is empty where there was none."""
+    """The answer of a system as a rater sees it; `thought` is empty without one."""
 
     response: str
     thought: str
@@ -55,7 +55,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """One instance under a name that tells nothing, e.g. `i007`."""
+    """An instance under a name that does not identify it, e.g. `i007`."""
 
     name: str
     history: tuple[ShownTurn, ...]
@@ -64,34 +64,34 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
-    """All that raters see. `id` is 12 hex digits that change with any of it."""
+    """Everything that raters see. `id` is 12 hex digits of a hash over the items."""
 
     id: str
-    questions: tuple[Question, ...]
+    questions: tuple[RaterQuestion, ...]
     items: tuple[Item, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeyItem:
-    """Which instance an item is, and which system stands on its side A."""
+    """The instance behind an item, and the system on its side A."""
 
     instance: str
-    side_a: Place
+    side_a: Position
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Key:
-    """What unblinds a study; never sent to raters. `systems` are names by place."""
+    """The key that unblinds a study; never sent to raters. `systems` and `files` are by position."""
 
     study: str
     seed: int
-    systems: Mapping[Place, str]
-    files: Mapping[Place, str]
+    systems: Mapping[Position, str]
+    files: Mapping[Position, str]
     questions: tuple[str, ...]
     items: Mapping[str, KeyItem]
 
     def outcome(self, item: str, verdict: Verdict) -> Outcome:
-        """What a verdict says of the first system."""
+        """The outcome of a verdict for the first system."""
         if verdict == "tie":
             return "tie"
         chosen_is_first = (verdict == "A") == (self.items[item].side_a == "first")

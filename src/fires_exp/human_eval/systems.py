@@ -1,4 +1,4 @@
-"""The two systems that a study compares: their predictions, and the runs that they came from."""
+"""The two systems of a study: their predictions and run folders."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import yaml
 from fires_exp.errors import StudyError
 from fires_exp.storage.json_input import parse_json
 
+PREDICTIONS = "predictions"  # the folder of a run with a file for each policy
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What a study takes from a line of a predictions file. `context` is the seeker's last turn."""
+    """The fields of a predictions file that a study uses. `context` is the seeker's last turn."""
 
     id: str
     context: str
@@ -26,7 +28,7 @@ class Prediction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class System:
-    """Predictions by instance, in the order of their file; `run_folder` is None for a file that lies in no run."""
+    """Predictions by instance id, in the order of the file; `run_folder` is None for a file outside of a run."""
 
     name: str
     file: Path
@@ -40,7 +42,8 @@ class System:
 
 
 def read_system(argument: str) -> System:
-    """A predictions file, a run folder (its last policy, the most trained one), or `RUN_FOLDER:POLICY`."""
+    """Read a system from a predictions file, from a run folder (its last policy), or from `RUN_FOLDER:POLICY`. Raises
+    `StudyError`."""
     path = Path(argument)
     folder, _, policy = argument.rpartition(":")
     if path.is_file():
@@ -53,7 +56,7 @@ def read_system(argument: str) -> System:
 
 
 def run_config(run_folder: Path) -> dict[str, Any]:
-    """A run's resolved tree as it stands in its file: an older run may lack keys that a study has no use for."""
+    """A run's resolved configuration, unchecked: an older run may lack keys that a study does not need."""
     path = run_folder / "resolved.yaml"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -65,15 +68,15 @@ def run_config(run_folder: Path) -> dict[str, Any]:
 
 
 def _prediction_file(run_folder: Path, policy: str) -> Path:
-    there = {path.stem: path for path in sorted((run_folder / "predictions").glob("*.jsonl"))}
-    if not there:
+    files = {path.stem: path for path in sorted((run_folder / PREDICTIONS).glob("*.jsonl"))}
+    if not files:
         raise StudyError(f"{run_folder} has no predictions/*.jsonl; name a run that ended with recipe stage evaluate")
     if not policy:
-        asked = run_config(run_folder).get("recipe", {}).get("policies", []) if (run_folder / "resolved.yaml").is_file() else []
-        policy = next((name for name in reversed(asked) if name in there), "")
-    if policy not in there:
-        raise StudyError(f"{run_folder}: write {run_folder}:POLICY, POLICY being one of {', '.join(there)}")
-    return there[policy]
+        planned = run_config(run_folder).get("recipe", {}).get("policies", []) if (run_folder / "resolved.yaml").is_file() else []
+        policy = next((name for name in reversed(planned) if name in files), "")
+    if policy not in files:
+        raise StudyError(f"{run_folder}: write {run_folder}:POLICY, POLICY being one of {', '.join(files)}")
+    return files[policy]
 
 
 def _read(path: Path) -> System:
@@ -83,10 +86,10 @@ def _read(path: Path) -> System:
         if line.strip():
             prediction = _prediction(line, f"{path}:{number}")
             if prediction.id in predictions:
-                raise StudyError(f"{path}:{number}: instance {prediction.id} stands there a second time; leave one line of each")
+                raise StudyError(f"{path}:{number}: instance {prediction.id} occurs twice; keep one line of each instance")
             predictions[prediction.id] = prediction
     run_folder = path.parent.parent
-    of_run = path.parent.name == "predictions" and (run_folder / "resolved.yaml").is_file()
+    of_run = path.parent.name == PREDICTIONS and (run_folder / "resolved.yaml").is_file()
     return System(
         name=f"{run_config(run_folder).get('name', run_folder.name)} ({path.stem})" if of_run else path.stem,
         file=path,
@@ -96,13 +99,15 @@ def _read(path: Path) -> System:
     )
 
 
-def _prediction(line: str, where: str) -> Prediction:
+def _prediction(line: str, location: str) -> Prediction:
     try:
         row: Any = parse_json(line)
     except ValueError as error:
-        raise StudyError(f"{where}: no JSON ({error}); a predictions file has one object a line") from None
+        raise StudyError(f"{location}: no JSON ({error}); a predictions file has one object a line") from None
     texts = {name: row.get(name, "") for name in ("id", "context", "thought", "response")} if isinstance(row, dict) else {}
     wrong = [name for name, text in texts.items() if not isinstance(text, str)]
     if not texts or wrong or not texts["id"] or "response" not in row:
-        raise StudyError(f'{where}: a prediction needs "id" and "response" (and may have "thought" and "context"), all texts')
+        raise StudyError(
+            f'{location}: a prediction needs "id" and "response" (and may have "thought" and "context"), all strings'
+        )
     return Prediction(**texts)

@@ -1,4 +1,4 @@
-"""Results as text, Markdown, JSON and a figure; of one study, or of several side by side as Figure 5 and Table 3 have them."""
+"""Results as text, Markdown, JSON and a figure, of one study or, as in Figure 5 and Table 3, of several."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ NOTE = (
 )
 
 Table = Sequence[Sequence[str]]
-# what a paper printed, "win / tie / lose", by question and by the second system, under its row's name or its experiment's
+# printed cells of a paper, "win / tie / lose", by question and second system, named by its row or by its experiment
 Printed = Mapping[tuple[str, str], str]
 
 
 def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
     """`results.json`, `results.md` and `results.svg`."""
     facts = {"format": RESULTS_FORMAT, **asdict(result)}
-    bars = {of.question: _values(of) for of in result.questions}
+    bars = {question.question: _values(question) for question in result.questions}
     title = f"{result.first} against {result.second}"
     return _write(
         folder,
@@ -45,8 +45,8 @@ def write_results(folder: Path, result: StudyResult) -> tuple[Path, ...]:
 
 
 def write_comparison(folder: Path, question: str, results: Sequence[StudyResult], printed: Printed) -> tuple[Path, ...]:
-    """Several studies' answers to one question: `QUESTION.md` and `QUESTION.svg`."""
-    bars = {of.second: outcome_rates(of, question) for of in results}
+    """The results of several studies for one question: `QUESTION.md` and `QUESTION.svg`."""
+    bars = {result.second: outcome_rates(result, question) for result in results}
     title = f"{results[0].first}, {question}"
     return _write(
         folder,
@@ -59,7 +59,7 @@ def write_comparison(folder: Path, question: str, results: Sequence[StudyResult]
 
 def outcome_rates(result: StudyResult, question: str) -> dict[str, float]:
     """The shares of win, tie and lose. Raises `StudyError` where the study has no such question."""
-    return _values(_answers(result, question))
+    return _values(_result_of(result, question))
 
 
 def read_results(folder: Path) -> StudyResult:
@@ -68,12 +68,12 @@ def read_results(folder: Path) -> StudyResult:
         facts = json.loads(path.read_text(encoding="utf-8"))
         if facts.pop("format") != RESULTS_FORMAT:
             raise ValueError
-        questions = tuple(_question(of) for of in facts.pop("questions"))
+        questions = tuple(_question(question) for question in facts.pop("questions"))
         return StudyResult(**{**facts, "complete": tuple(facts["complete"]), "questions": questions})
     except OSError:
-        raise StudyError(f"{path} is not there; run human_eval read on the study's key and ratings first") from None
+        raise StudyError(f"{path} does not exist; run human_eval read on the study's key and ratings first") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise StudyError(f"{path}: no whole results; run human_eval read again") from None
+        raise StudyError(f"{path}: incomplete results; run human_eval read again") from None
 
 
 def headline(result: StudyResult) -> str:
@@ -83,15 +83,15 @@ def headline(result: StudyResult) -> str:
 
 
 def study_table(result: StudyResult) -> Table:
-    """A line a question, below its head."""
-    return [HEAD, *((of.question, *_cells(of)) for of in result.questions)]
+    """The header and a line for each question."""
+    return [HEAD, *((question.question, *_cells(question)) for question in result.questions)]
 
 
 def comparison_table(question: str, results: Sequence[StudyResult], printed: Printed) -> Table:
-    """A line a study, below its head; the last column is the paper's, where it printed any of them."""
+    """The header and a line for each study; the last column has the paper's cells, where it printed any."""
     head = [f"{results[0].first} against ({question})", *HEAD[1:]]
-    lines = [[of.second, *_cells(_answers(of, question))] for of in results]
-    theirs = [printed.get((question, _without_policy(of.second)), "") for of in results]
+    lines = [[result.second, *_cells(_result_of(result, question))] for result in results]
+    theirs = [printed.get((question, _without_policy(result.second)), "") for result in results]
     if any(theirs):
         head.append("paper")
         for line, cell in zip(lines, theirs, strict=True):
@@ -100,7 +100,7 @@ def comparison_table(question: str, results: Sequence[StudyResult], printed: Pri
 
 
 def _without_policy(name: str) -> str:
-    """A run is called by its name and policy unless a study says otherwise.
+    """The name without the policy: by default a system is called by its run's name and its policy.
 
     >>> _without_policy("wo_rl (sft)")
     'wo_rl'
@@ -109,16 +109,18 @@ def _without_policy(name: str) -> str:
 
 
 def read_printed(path: Path) -> Printed:
-    """Of a csv with the columns question, row, experiment, win, tie, lose. Raises `StudyError`."""
-    found: dict[tuple[str, str], str] = {}
+    """The printed cells, from a csv with the columns question, row, experiment, win, tie, lose. Raises `StudyError`."""
+    cells: dict[tuple[str, str], str] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file, strict=True):
                 cell = " / ".join(line[outcome] for outcome in OUTCOMES)
-                found |= {(line["question"], line[name]): cell for name in ("row", "experiment")}
+                cells |= {(line["question"], line[name]): cell for name in ("row", "experiment")}
     except (OSError, KeyError, TypeError, ValueError, csv.Error):
-        raise StudyError(f"{path}: no table of a paper; its columns are question, row, experiment, win, tie, lose") from None
-    return found
+        raise StudyError(
+            f"{path}: not a table of printed cells; its columns are question, row, experiment, win, tie, lose"
+        ) from None
+    return cells
 
 
 def as_text(table: Table) -> str:
@@ -130,27 +132,27 @@ def as_markdown(table: Table) -> str:
     return markdown_table(header, rows)
 
 
-def _cells(of: QuestionResult) -> tuple[str, ...]:
-    rates = (of.rates[outcome] for outcome in OUTCOMES)
-    measures = (of.agreement, of.kappa, of.alpha)
+def _cells(result: QuestionResult) -> tuple[str, ...]:
+    rates = (result.rates[outcome] for outcome in OUTCOMES)
+    measures = (result.agreement, result.kappa, result.alpha)
     return (
         *(f"{100 * rate.value:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]" for rate in rates),
-        "< 0.001" if of.p_value < 0.001 else f"{of.p_value:.3f}",
-        str(of.instances),
+        "< 0.001" if result.p_value < 0.001 else f"{result.p_value:.3f}",
+        str(result.instances),
         *("–" if value is None else f"{value:.2f}" for value in measures),
     )
 
 
-def _values(of: QuestionResult) -> dict[str, float]:
-    return {outcome: of.rates[outcome].value for outcome in OUTCOMES}
+def _values(result: QuestionResult) -> dict[str, float]:
+    return {outcome: result.rates[outcome].value for outcome in OUTCOMES}
 
 
-def _answers(result: StudyResult, question: str) -> QuestionResult:
-    found = next((of for of in result.questions if of.question == question), None)
-    if found is None:
-        there = ", ".join(of.question for of in result.questions) or "nothing"
-        raise StudyError(f"study {result.study} ({result.first} against {result.second}) has no {question}; it answers {there}")
-    return found
+def _result_of(study: StudyResult, question: str) -> QuestionResult:
+    results = {result.question: result for result in study.questions}
+    if question not in results:
+        answered = ", ".join(results) or "no question"
+        raise StudyError(f"study {study.study} ({study.first} against {study.second}) has no {question}; it answers {answered}")
+    return results[question]
 
 
 def _question(facts: Mapping[str, Any]) -> QuestionResult:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fires_exp.paper.runs import Run
-from fires_exp.report.provenance import badges_of, choices_made, trained_baseline
+from fires_exp.report.provenance import SETTINGS_OF_STAGE, badges_of, choices_made, stage_names, trained_baseline
 
 BACKBONE = "qwen2_5_vl_7b"
 TEACHER = "gpt-4o-2024-11-20"
@@ -119,5 +119,5 @@ def _scale(scale: str, runs: Sequence[Run]) -> str:
 
 def _max_steps(run: Run, stage: str) -> int | None:
     """The limit on the steps of a stage that is trained; None for others and where there is no limit."""
-    settings = run.config.get(stage)
+    settings = run.config.get(SETTINGS_OF_STAGE.get(stage, stage))
     return settings.get("max_steps") if isinstance(settings, Mapping) else None

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from fires_exp.metrics.thoughts import aspect_shares
 from fires_exp.report.plots import Curve, curves_over_steps, finite, stacked_shares
 from fires_exp.thinking.thought import Thought, parse_thought
-from fires_exp.training.loggers.panels import CHARTS, POLICY_NAMES, ChartPlan
+from fires_exp.training.loggers.panels import CHARTS, POLICY_NAMES, ChartPlan, stage_type
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -36,9 +36,12 @@ class StagePlots:
 
 def learning_curves(rows: Rows) -> tuple[StagePlots, ...]:
     """The charts of `panels.CHARTS` for which a stage logged values, by stage; values that are not finite are left out."""
+    logged: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        logged.setdefault(stage_type(row["stage"]), []).append(row)
     by_stage: dict[str, list[Plot]] = {}
     for number, plan in enumerate(CHARTS):
-        curves = _curves(plan, rows)
+        curves = _curves(plan, logged.get(plan.stage, []))
         if curves:
             by_stage.setdefault(plan.stage, []).append(Plot(title=plan.title, note=plan.note, svg=_drawn(number, curves)))
     return tuple(StagePlots(stage=stage, plots=tuple(plots)) for stage, plots in by_stage.items())
@@ -47,7 +50,7 @@ def learning_curves(rows: Rows) -> tuple[StagePlots, ...]:
 def _curves(plan: ChartPlan, rows: Rows) -> tuple[Curve, ...]:
     curves = []
     for metric, name in plan.metrics.items():
-        points = [(row["step"], row[metric]) for row in rows if row["stage"] == plan.stage and finite(row.get(metric))]
+        points = [(row["step"], row[metric]) for row in rows if finite(row.get(metric))]
         if points:
             steps, values = zip(*points, strict=True)
             curves.append(Curve(name=name, steps=steps, values=values, smooth=metric in plan.smooth))

@@ -19,8 +19,8 @@ from fires_exp.report.charts import Plot, Rows, StagePlots, learning_curves, sha
 from fires_exp.report.plots import STATUS_COLORS, VARIABLES
 from fires_exp.report.provenance import badges_of, choices_made, stage_names, trained_model
 from fires_exp.report.sections import (
-    ComparisonTable,
-    MetricsTable,
+    PageComparisons,
+    PageMetrics,
     PredictionCard,
     SampleGroup,
     comparisons_on_page,
@@ -66,8 +66,8 @@ class PageFacts:
     facts: tuple[tuple[str, str], ...]
     badges: tuple[str, ...]
     instances: int | None
-    metrics: MetricsTable | None
-    comparisons: ComparisonTable | None
+    metrics: PageMetrics | None
+    comparisons: PageComparisons | None
     absent: tuple[tuple[str, str], ...]
     resampling: str
     curves: tuple[StagePlots, ...]
@@ -100,7 +100,7 @@ def gather(run_folder: Path) -> PageFacts:
     resolved = run_folder / "resolved.yaml"
     config = yaml.safe_load(resolved.read_text(encoding="utf-8")) if resolved.is_file() else {}
     table = read_object(run_folder / "metrics.json")
-    planned = record.get("policies") or config.get("recipe", {}).get("policies", POLICY_NAMES)
+    planned = config.get("recipe", {}).get("policies", POLICY_NAMES)
     other_run = _other_run(table, config)
     if other_run:
         table, planned = {}, ()

@@ -10,11 +10,12 @@ BASELINE = "baseline"  # the policy of an untrained baseline
 
 # the artifact stages that read a choice; a choice that is not listed belongs to every run
 STAGES_OF_CHOICE = {
-    "trained on": ("sft", "grpo"),
+    "trained on": ("sft", "grpo", "train_baseline"),
     "teacher": ("thoughts",),
     "reward": ("grpo",),
     "responses judged by": ("grpo",),
 }
+SETTINGS_OF_STAGE = {"train_baseline": "sft"}  # the group of keys of a stage, where its name is another
 CAVEATS = {
     ("teacher", "rules"): "thoughts by rules from labels, no model",
     ("backbone", "smollm2_vl"): "135M stand-in, de-quantized, vision tower trained from scratch",
@@ -73,6 +74,15 @@ def choices_made(table: Mapping[str, Any], config: Mapping[str, Any], record: Ma
 def _is_used(choice: str, stages: frozenset[str] | None) -> bool:
     users = STAGES_OF_CHOICE.get(choice)
     return users is None or stages is None or not stages.isdisjoint(users)
+
+
+def policy_uses(record: Mapping[str, Any], policy: str, choice: str) -> bool:
+    """Whether a stage behind a trained policy reads a choice of `STAGES_OF_CHOICE`: one whose adapter it has, or one that trained
+    no adapter, such as the synthesis of thoughts. False for an untrained policy."""
+    adapters = {name: {row["stage"] for row in rows} for name, rows in record.get("policies", {}).items()}
+    own = adapters.get(policy, set())
+    others = set().union(*adapters.values()) - own
+    return bool(own) and _is_used(choice, (stage_names(record) or frozenset()) - others)
 
 
 def badges_of(record: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:

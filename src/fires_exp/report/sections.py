@@ -47,7 +47,7 @@ class ComparisonLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComparisonTable:
+class PageComparisons:
     """`pairs` are names of policies, the second one first: the difference is second minus first."""
 
     pairs: tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class ComparisonTable:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MetricsTable:
+class PageMetrics:
     """`notes` are the footnotes by letter: how words were counted, and by which code."""
 
     policies: tuple[str, ...]
@@ -103,7 +103,7 @@ class SampleGroup:
     samples: tuple[Sample, ...]
 
 
-def metrics_on_page(policies: Mapping[str, Rows]) -> MetricsTable | None:
+def metrics_on_page(policies: Mapping[str, Rows]) -> PageMetrics | None:
     """The table with a column for each policy; None where nothing was scored."""
     notes: dict[str, str] = {}
     lines = []
@@ -124,20 +124,20 @@ def metrics_on_page(policies: Mapping[str, Rows]) -> MetricsTable | None:
         lines.append(MetricLine(name=name, arrow=ARROWS[scored[0]["direction"]], note=letter, cells=tuple(cells)))
     if not lines:
         return None
-    return MetricsTable(
+    return PageMetrics(
         policies=tuple(POLICY_NAMES.get(name, name) for name in policies),
         lines=tuple(lines),
         notes=tuple((letter, text) for text, letter in notes.items()),
     )
 
 
-def comparisons_on_page(rows: Rows) -> ComparisonTable | None:
+def comparisons_on_page(rows: Rows) -> PageComparisons | None:
     """The table with a column for each pair of policies; None where nothing was compared."""
     if not rows:
         return None
     pairs: list[tuple[str, str]] = list(dict.fromkeys((row["second"], row["first"]) for row in rows))
     by_pair = {(row["name"], row["second"], row["first"]): row for row in rows}
-    return ComparisonTable(
+    return PageComparisons(
         pairs=tuple((POLICY_NAMES.get(second, second), POLICY_NAMES.get(first, first)) for second, first in pairs),
         lines=tuple(
             ComparisonLine(name=name, cells=tuple(_comparison_cell(by_pair.get((name, *pair))) for pair in pairs))

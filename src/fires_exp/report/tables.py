@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""The tables of a run as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARE_COLUMNS = ("included", "neutral", "unknown", "omitted")
 
 
 def evaluation_text(table: Mapping[str, Any]) -> str:
-    """What `metrics.json` says: the policies with their intervals, their comparisons, what is absent and why."""
+    """The content of `metrics.json`: policies with intervals, comparisons, and why a metric is missing."""
     parts = [metrics_table(table["policies"])]
     if table["comparisons"]:
         parts.append(comparisons_table(table["comparisons"]))
@@ -26,7 +26,7 @@ def evaluation_text(table: Mapping[str, Any]) -> str:
 
 
 def metrics_table(policies: Mapping[str, Rows]) -> str:
-    """One line a metric, one column a policy, the best value of each line marked with a star, intervals behind."""
+    """A line for each metric and a column for each policy; a star marks the best value of a line."""
     by_name = {policy: {row["name"]: row for row in rows} for policy, rows in policies.items()}
     names = list(dict.fromkeys(row["name"] for rows in policies.values() for row in rows))
     lines = []
@@ -40,7 +40,7 @@ def metrics_table(policies: Mapping[str, Rows]) -> str:
 
 
 def comparisons_table(comparisons: Rows) -> str:
-    """One line a metric, one column a pair of systems: how far the second is from the first, and how surprising that is."""
+    """A line for each metric and a column for each pair of policies: second minus first, with the p-value."""
     pairs = list(dict.fromkeys((row["first"], row["second"]) for row in comparisons))
     cells = {
         (row["name"], row["first"], row["second"]): f"{row['difference']:+.2f}  p {row['p_value']:.3f}" for row in comparisons
@@ -51,13 +51,13 @@ def comparisons_table(comparisons: Rows) -> str:
 
 
 def shares_table(shares: Mapping[str, Mapping[str, float]], *, count: int) -> str:
-    """Figure 3 in numbers: one line an aspect, percentages of thoughts that include it, call it neutral or unknown, omit it."""
+    """Figure 3 in numbers: by aspect, the percentages of thoughts that include it, call it neutral or unknown, or omit it."""
     rows = [[name, *(f"{100 * of_aspect[status]:.1f}" for status in SHARE_COLUMNS)] for name, of_aspect in shares.items()]
     return text_table([f"% of {count} thoughts", *SHARE_COLUMNS], rows)
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
-    """A row's or a comparison's interval; nothing where it was scored before there were any.
+    """The interval of a row or a comparison; empty for a row without one.
 
     >>> interval_text({"low": 13.94, "high": 16.6})
     '[13.9, 16.6]'
@@ -66,7 +66,7 @@ def interval_text(row: Mapping[str, Any]) -> str:
 
 
 def best_value(rows: Rows) -> float | None:
-    """The best of several values of one metric; None where the metric has no better direction, or all are equal."""
+    """The best of several values of a metric; None where the metric has no direction, or all values are equal."""
     if len(rows) < 2 or rows[0]["direction"] == "none":
         return None
     values = [float(row["value"]) for row in rows]
@@ -76,7 +76,7 @@ def best_value(rows: Rows) -> float | None:
 
 
 def skill_table(test: Mapping[str, Any]) -> str:
-    """A scorer's own test, from its `test.json`: one line a mechanism, the majority guess beside it."""
+    """A scorer's test, from its `test.json`: a line for each mechanism, with the scores of always guessing the majority level."""
     header = [
         "",
         "accuracy",

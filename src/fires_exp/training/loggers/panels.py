@@ -225,7 +225,8 @@ REWARDS = MediaPlan(stage="grpo", section="Rewards", title="Distribution of rewa
 WORDS = MediaPlan(stage="grpo", section="Form", title="Distribution of response words", key="distribution/response_words")
 DISTRIBUTIONS = (REWARDS, WORDS)
 
-POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO", "baseline": "baseline"}
+POLICY_NAMES = {"zero_shot": "zero-shot", "sft": "after SFT", "grpo": "after GRPO"}
+POLICY_NAMES |= {"baseline": "baseline", "trained_baseline": "trained baseline"}
 _COMPARED = (
     "BLEU-2", "ROUGE-L F1", "METEOR", "Distinct-3 (corpus)", "BERTScore F1", "MiniLM-L6 score F1 (not BERTScore)", "DIFF-EPITOME",
     "Well-formed", "Response words",
@@ -281,10 +282,15 @@ DASHBOARD = (*CHARTS, *MORE_CHARTS, *SCORE_CHARTS)
 SECTIONS = tuple(dict.fromkeys(plan.section for plan in (*CHARTS, COMPLETIONS, *MORE_CHARTS, SCORES)))
 
 
+_CHARTED_STAGES = {plan.stage for plan in DASHBOARD}
+_LOGS_AS = {"train_baseline": "sft"}  # by the same names, because baselines are trained like SFT
+
+
 def stage_type(stage: str) -> str:
     """The stage's name in `ChartPlan.stage`. All EPITOME mechanisms, each trained under its own name, are `epitome`.
 
-    >>> stage_type("explorations-plain")
-    'epitome'
+    >>> stage_type("explorations-plain"), stage_type("train_baseline")
+    ('epitome', 'sft')
     """
-    return stage if stage in ("sft", "grpo", EVALUATION) else "epitome"
+    stage = _LOGS_AS.get(stage, stage)
+    return stage if stage in _CHARTED_STAGES else "epitome"

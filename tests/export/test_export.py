@@ -154,7 +154,7 @@ def test_the_cold_start_alone_is_exported_where_it_is_named(exported, cache):
     model = exported / "sft"
     one = load_file(model / "adapter" / "adapter_model.safetensors")
     assert {tensor.shape[0] for name, tensor in one.items() if ".lora_A." in name} == {8}
-    assert "# demo (sft)" in (model / "README.md").read_text()
+    assert "# smoke (sft)" in (model / "README.md").read_text()
 
 
 def test_an_existing_folder_is_not_changed_and_a_refused_export_leaves_none(exported, cache, capsys):

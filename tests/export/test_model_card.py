@@ -6,7 +6,16 @@ from huggingface_hub import ModelCard
 from fires_exp.export.load_run import TrainedModel
 from fires_exp.export.model_card import HIDDEN_PATH, shareable, write_card
 
-RECORD = {"started": "2026-01-01", "seed": 42, "commit": "abc", "config_sha256": "def", "versions": {"torch": "2"}}
+SFT, GRPO = ({"stage": name, "key": name, "folder": f"artifacts/{name}/{name}"} for name in ("sft", "grpo"))
+RECORD = {
+    "started": "2026-01-01",
+    "seed": 42,
+    "commit": "abc",
+    "config_sha256": "def",
+    "versions": {"torch": "2"},
+    "stages": [{"stage": "thoughts"}, SFT, GRPO],
+    "policies": {"zero_shot": [], "sft": [SFT], "grpo": [SFT, GRPO]},
+}
 
 
 @pytest.fixture

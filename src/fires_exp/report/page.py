@@ -216,7 +216,7 @@ def _frame_sensitivity(facts: Mapping[str, Any]) -> str:
     if effect == 0:
         return "Frame sensitivity: another instance's frames change nothing. FRAMES HAVE NO EFFECT on this policy."
     return (
-        f"Frame sensitivity: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
+        f"Frame sensitivity: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats per token."
     )
 
 

@@ -72,17 +72,17 @@ TABLES += figure7=figure7_cold_start appendix_e=appendix_e_beta
 define SWEEP
 .PHONY: $(1)
 $(1): setup
-	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp.cli.sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
+	HF_HUB_OFFLINE=$$(OFFLINE) $$(BIN)/python -m fires_exp sweep experiments/$(2) --scale $$(SCALE) --seeds $$(SEEDS) --jobs $$(JOBS) $$(MORE); \
 	status=$$$$?; [ $$$$status -le 1 ] || exit $$$$status; \
-	$$(BIN)/python -m fires_exp.report experiments/$(2) --runs runs/$(2)/$$(SCALE) && exit $$$$status
+	$$(BIN)/python -m fires_exp report experiments/$(2) --runs runs/$(2)/$$(SCALE) && exit $$$$status
 endef
 $(foreach pair,$(TABLES),$(eval $(call SWEEP,$(word 1,$(subst =, ,$(pair))),$(word 2,$(subst =, ,$(pair))))))
 
-# studies whose ratings were read: make figure5, table3, or human_eval read
+# studies whose ratings were read: make figure5, table3, or fires-exp human-eval read
 RATED = $(sort $(patsubst %/results.json,%,$(wildcard runs/human_eval*/results.json runs/human_eval*/*/results.json studies/*/results.json)))
 
 paper: setup ## all tables and figures whose runs are there, on one page (SCALE)
-	$(BIN)/python -m fires_exp.report paper --runs runs --scale $(SCALE) $(if $(RATED),--human-eval $(RATED))
+	$(BIN)/python -m fires_exp report paper --runs runs --scale $(SCALE) $(if $(RATED),--human-eval $(RATED))
 
 tables: ## make table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for each row, then the report; SCALE=demo|paper, SEEDS, JOBS, MORE (docs/sweeps.md)
 	@echo "make table1 | table2 | table4 | table5 | figure7 | appendix_e, with SCALE=demo|paper SEEDS=42,43 JOBS=1 MORE='dataset.root=…'"
@@ -95,7 +95,7 @@ figure3: setup ## which aspects the synthesized thoughts name; SCALE=demo|paper,
 # studies of one system against others, each a folder with key.json and the raters' files
 STUDIES ?= $(sort $(patsubst %/key.json,%,$(wildcard runs/human_eval/key.json runs/human_eval/*/key.json studies/*/key.json)))
 RATINGS ?= ratings_*.json
-COMPARE = $(BIN)/python -m fires_exp.human_eval compare $(STUDIES) --ratings '$(RATINGS)'
+COMPARE = $(BIN)/python -m fires_exp human-eval compare $(STUDIES) --ratings '$(RATINGS)'
 
 figure5: setup ## whom raters prefer, over studies: STUDIES='studies/… studies/…' RATINGS='ratings_*.json' (docs/human_eval.md)
 	$(COMPARE) --question preference --out runs/human_eval/figure5
@@ -110,7 +110,7 @@ OUT ?= runs/human_eval
 
 human-eval: setup ## a blind page for raters: A=<run or predictions> B=<the same>, COUNT, SEED, OUT, NAMES (docs/human_eval.md)
 	@[ -n "$(A)" ] && [ -n "$(B)" ] || { echo "name two systems: make human-eval A=runs/… B=runs/…"; exit 2; }
-	$(BIN)/python -m fires_exp.human_eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED) $(if $(NAMES),--names $(NAMES))
+	$(BIN)/python -m fires_exp human-eval make "$(A)" "$(B)" --out "$(OUT)" --count $(COUNT) --seed $(SEED) $(if $(NAMES),--names $(NAMES))
 
 clean: ## delete runs, artifacts and caches of tools (the virtual environment stays)
 	rm -rf runs multirun artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

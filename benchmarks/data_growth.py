@@ -90,14 +90,15 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
     from hydra import compose, initialize_config_module
 
     from fires_exp.config.load import load_config, register_schema
-    from fires_exp.pipeline.workspace import Workspace
+    from fires_exp.pipeline.planner import Planner
+    from fires_exp.pipeline.run_folder import RunFolder
     from fires_exp.policy.backbone import build_processor
     from fires_exp.report.run_record import peak_memory_bytes
     from fires_exp.training.fit import training_plan
 
     register_schema()
     with initialize_config_module(config_module="fires_exp.conf", version_base="1.3"):
-        overrides = ["dataset=mesc", f"dataset.root={folder}", f"backbone={backbone}", "trainer=cpu", "+experiment=fires"]
+        overrides = ["dataset=mesc", f"dataset.root={folder}", f"backbone={backbone}", "trainer=cpu", "scale=paper"]
         config = load_config(compose(config_name="config", overrides=overrides))
     parts: dict[str, float] = {}
 
@@ -109,16 +110,16 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
 
     processor = build_processor(config.backbone, Path(config.paths.cache).expanduser())
     before, processor_before = peak_memory_bytes(), time.process_time()
-    work = Workspace(config, folder)
-    work.cache = folder / "cache"  # for the dataset only, so that the backbone is not built again
-    dataset = timed("reading", lambda: work.dataset)
-    train, test = work.examples("train"), work.test_examples
-    timed("keys of train", lambda: work.identity(train, dataset))
-    timed("keys of test", lambda: work.identity(test, dataset))
-    timed("keys again", lambda: (work.identity(train, dataset), work.identity(test, dataset)))
-    encode = timed("lengths", lambda: work.encode(processor, dataset, train))
+    planner = Planner(config, RunFolder(folder, config))
+    planner.cache = folder / "cache"  # for the dataset only, so that the backbone is not built again
+    dataset = timed("reading", lambda: planner.dataset)
+    train, test = planner.train, planner.test
+    timed("keys of train", lambda: train.identity(with_frames=True))
+    timed("keys of test", lambda: test.identity(with_frames=True))
+    timed("keys again", lambda: (train.identity(with_frames=True), test.identity(with_frames=True)))
+    encode = timed("lengths", lambda: planner.factory.encoder(processor, dataset.video_root, train.examples))
     plan = timed("order", lambda: training_plan(config.sft, len(train), config.seed))
-    timed("first batch", lambda: [encode(train[index]) for index in plan[0]])
+    timed("first batch", lambda: [encode(train.examples[index]) for index in plan[0]])
     return {
         "instances": sum(len(split) for split in dataset.examples.values()),
         "seconds": {**parts, "all": sum(parts.values()), "all, processor": time.process_time() - processor_before},

@@ -1,7 +1,7 @@
 """How long does the report of a table take, from ten to a thousand runs?
 
 One small run is made (the tiny backbone, 40 test examples) and its folder is copied to every row and seed of a table. Each count
-is read by `python -m fires_exp.report` in its own process; the time includes the start of Python.
+is read by `fires-exp report` in its own process; the time includes the start of Python.
 
     python benchmarks/report_growth.py [--runs 10 100 1000] [--json FILE]
 """
@@ -43,7 +43,7 @@ def report_seconds(run: Path, folder: Path, count: int) -> float:
     for number in range(count):
         shutil.copytree(run, scale / rows[number % len(rows)] / f"seed_{number // len(rows)}")
     started = time.perf_counter()
-    command = [sys.executable, "-m", "fires_exp.report", str(TABLE), "--runs", str(scale)]
+    command = [sys.executable, "-m", "fires_exp", "report", str(TABLE), "--runs", str(scale)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 

@@ -66,7 +66,7 @@ def _follow(
 
 
 def _names(module: str, tree: ast.Module) -> dict[str, str]:
-    names = {}
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}

@@ -15,7 +15,7 @@ THOUGHT = "Visual Scene: Not helpful\nEmotion: worry\nSituation: Unknown\nRespon
 # a client's settings, quick enough for tests
 QUICK = {
     "model": "stub", "api_key_env": None, "temperature": 0.0, "max_tokens": 50, "max_tokens_key": "max_tokens",
-    "image_detail": "auto", "frame_tokens": 255, "requests_per_minute": 6e5, "in_flight": 4, "timeout_seconds": 5.0,
+    "image_detail": "auto", "frame_tokens": 255, "requests_per_minute": 6e5, "max_concurrent_requests": 4, "timeout_seconds": 5.0,
     "retries": 3, "backoff_seconds": 0.01, "max_wait_seconds": 2.0, "give_up_after": 5, "max_requests": None, "max_cost": None,
     "price_prompt": None, "price_completion": None, "dry_run": False, "batch_requests": None, "batch_results": None,
 }  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hydra import compose, initialize_config_module
 
-from fires_exp.config.load import load_config, register_schema, write_yaml
+from fires_exp.config.commands import COMMAND_CONFIGS, register_command_schemas
+from fires_exp.config.load import load_as, load_config, register_schema, write_yaml
 from fires_exp.pipeline.run import run_recipe
 
 SMALL = [
@@ -18,6 +19,13 @@ def composed(*overrides):
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         return load_config(compose("config", overrides=list(overrides)))
+
+
+def composed_command(name, *overrides):
+    """The configuration of a command."""
+    register_command_schemas()
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        return load_as(COMMAND_CONFIGS[name], compose(name, overrides=list(overrides)))
 
 
 def run_small(folder, cache, *overrides):

@@ -6,10 +6,10 @@ import pytest
 from making import make_example
 
 from fires_exp.baselines.labels import Label, check_labels
-from fires_exp.baselines.registry import BASELINES
-from fires_exp.config.baselines import TrainedBaselineConfig
+from fires_exp.baselines.registry import BASELINES, configured_baseline
+from fires_exp.config.baselines import TrainedBaselineConfig, TrainedBaselineName
 from fires_exp.data.records import Utterance
-from fires_exp.errors import ConfigError, DataError
+from fires_exp.errors import DataError
 
 SMES, JOINT, BBMHR = BASELINES["smes"], BASELINES["blenderbot_joint"], BASELINES["bbmhr"]
 
@@ -97,5 +97,7 @@ def test_the_seeker_emotion_is_that_of_the_last_seeker_turn_or_empty(example):
 
 
 def test_the_registry_holds_every_name_of_the_configuration():
-    with pytest.raises(ConfigError, match="choose one of none, " + ", ".join(BASELINES) + "$"):
-        TrainedBaselineConfig(name="eliza", model="seq2seq")
+    assert ["none", *BASELINES] == list(TrainedBaselineName)
+    for name in TrainedBaselineName:
+        baseline = configured_baseline(TrainedBaselineConfig(name=name, model="seq2seq"))
+        assert baseline is BASELINES.get(name)

@@ -1,54 +1,52 @@
-"""A listener that writes what a test tells it to, and a clip to show it."""
+"""A chat model with scripted completions, and a clip to show to it."""
 
 import av
 import numpy as np
 import pytest
 import torch
-from trained_run import composed
+from trained_run import composed_command
 
-import fires_exp.chat.session as conversation_module
-from fires_exp.chat.session import Listener
-from fires_exp.pipeline.workspace import Workspace
+import fires_exp.chat.session as session_module
+from fires_exp.cli.chat import chat_model
 from fires_exp.policy.sampling import Completion
 
 
 @pytest.fixture
-def listen(cache, tmp_path):
-    """A listener of the untrained tiny backbone; it is closed in the end."""
-    made = []
+def new_model(cache):
+    """Builds a chat model of the untrained tiny backbone; it is closed after the test."""
+    models = []
 
     def build(*overrides):
-        small = ["backbone=tiny", "recipe=chat", "chat.decoding.max_new_tokens=12", f"paths.cache={cache}"]
-        work = Workspace(composed(*small, *overrides), tmp_path)
-        made.append(Listener(work, work.policy([]), "tiny, zero_shot"))
-        return made[-1]
+        small = ["backbone=tiny", "decoding.max_new_tokens=12", f"paths.cache={cache}"]
+        models.append(chat_model(composed_command("chat", *small, *overrides)))
+        return models[-1]
 
     yield build
-    for listener in made:
-        listener.close()
+    for model in models:
+        model.close()
 
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """The model writes these answers, four letters a token, whatever it is asked; gives the prompts that it was shown."""
+    """Replaces generation by these completions, token by token; gives the prompts."""
     prompts = []
 
-    def answers(*texts):
-        left = list(texts)
+    def completions(*texts):
+        remaining = list(texts)
 
-        def write(policy, prompt, config, seeds, see):
-            prompts.extend(prompt)
-            text = left.pop(0)
+        def generate(policy, batch, config, seeds, on_token):
+            prompts.extend(batch)
+            text = remaining.pop(0)
             tokens = policy.processor.tokenizer(text, add_special_tokens=False).input_ids
             for token in tokens:
-                see(torch.tensor([token]))
+                on_token(torch.tensor([token]))
             done = Completion(ids=torch.tensor(tokens), logprobs=torch.zeros(len(tokens)), text=text, finish_reason="stop")
             return [[done]]
 
-        monkeypatch.setattr(conversation_module, "stream_completions", write)
+        monkeypatch.setattr(session_module, "stream_completions", generate)
         return prompts
 
-    return answers
+    return completions
 
 
 @pytest.fixture

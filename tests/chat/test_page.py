@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from browser import AXE, COMMAND, PASSED, VIOLATIONS, Browser
 
-from fires_exp.chat.web import Server, chat_app, is_loopback
+from fires_exp.chat.web import ChatServer, chat_app, is_loopback
 from fires_exp.export.disclaimer import NOTICE
 
 THOUGHT = "Emotion: <script>document.title = 'broken'</script>sadness"
@@ -17,10 +17,10 @@ ANSWER = f"<think>\n{THOUGHT}\n</think>\n<response>{RESPONSE}</response>"
 
 
 @pytest.fixture
-def served(listen):
-    """The address of a page on loopback, at a free port; the server ends with the test."""
-    listener = listen("frames=uniform", "frames.max_frames_per_turn=2", "chat.max_video_megabytes=1")
-    server = Server(uvicorn.Config(chat_app(listener, "127.0.0.1"), host="127.0.0.1", port=0, log_level="warning"))
+def served(new_model):
+    """The address of a page on loopback, at a free port; the server stops after the test."""
+    model = new_model("frames=uniform", "frames.max_frames_per_turn=2", "max_video_megabytes=1")
+    server = ChatServer(uvicorn.Config(chat_app(model, "127.0.0.1"), host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -56,7 +56,7 @@ def page(chromium, served):
 
 
 class Address:
-    """What `Browser.open` asks of a path."""
+    """An address in the form that `Browser.open` takes, a path."""
 
     def __init__(self, address):
         self.address = address
@@ -65,7 +65,7 @@ class Address:
         return self.address
 
 
-def say(page, text, turns):
+def send(page, text, turns):
     page.value("document.getElementById('text').focus()")
     page.ask("Input.insertText", text=text)
     page.press("Enter")
@@ -76,39 +76,39 @@ def test_the_page_shows_the_notice_folds_the_thought_and_takes_text_as_text(page
     scripted(ANSWER, ANSWER)
     assert page.text("#notice") == NOTICE
     assert page.text("#model") == "tiny, zero_shot"
-    say(page, "I lost my job.", turns=2)
+    send(page, "I lost my job.", turns=2)
     assert page.text("article.supporter > p") == RESPONSE
     assert page.value("document.querySelector('article.supporter details').open") is False
     page.click("article.supporter summary")
     assert page.value("document.querySelector('article.supporter details').open") is True
     assert page.text("article.supporter details p") == THOUGHT
     assert page.value("document.querySelectorAll('main img, main script, main b').length") == 0
-    assert page.value("document.title") == "Talk to the model"
-    say(page, "On Monday.", turns=4)
+    assert page.value("document.title") == "Chat with the model"
+    send(page, "On Monday.", turns=4)
     page.click("#new")
     page.wait_for("document.querySelectorAll('article').length === 0")
 
 
-def test_a_clip_goes_with_what_is_said(page, scripted, clip):
+def test_a_clip_is_sent_with_the_message(page, scripted, clip):
     prompts = scripted(ANSWER)
     page.choose_file("#video", clip)
-    say(page, "Look at me.", turns=2)
+    send(page, "Look at me.", turns=2)
     assert len(prompts[0].image_grid_thw) == 2
-    assert page.text("article.supporter .aside") == "frames seen: 2"
+    assert page.text("article.supporter .aside") == "frames: 2"
     assert page.value("document.getElementById('video').value") == ""
 
 
-def test_a_mistake_is_shown_and_the_words_are_kept(page, scripted, tmp_path):
+def test_an_error_is_shown_and_the_message_stays_in_the_form(page, scripted, tmp_path):
     scripted("<response></response>")
-    say(page, "Hello?", turns=2)
-    assert page.text("article.problem > p") == "the model answered nothing; say it in other words"
+    send(page, "Hello?", turns=2)
+    assert page.text("article.problem > p") == "the model's response is empty; write the message in other words"
     assert page.value("document.getElementById('text').value") == "Hello?"
 
 
 def test_nothing_is_wider_than_a_phone(page, scripted):
     scripted(ANSWER.replace("hard", "h" * 300))
     page.size(360, 740)
-    say(page, "I lost my job.", turns=2)
+    send(page, "I lost my job.", turns=2)
     assert page.value("document.documentElement.scrollWidth") <= 360
 
 
@@ -117,48 +117,48 @@ def test_nothing_is_wider_than_a_phone(page, scripted):
 def test_a_conversation_passes_axe(page, scripted, size, dark):
     scripted(ANSWER, "<response></response>")
     page.size(*size, dark=dark)
-    say(page, "I lost my job.", turns=2)
+    send(page, "I lost my job.", turns=2)
     page.click("article.supporter summary")
-    say(page, "On Monday.", turns=4)  # ends with a mistake that is shown
+    send(page, "On Monday.", turns=4)  # ends with an error on the page
     page.value(AXE + "; 0")
     assert page.value(VIOLATIONS) == []
     assert {"color-contrast", "html-has-lang", "label", "landmark-one-main"} <= set(page.value(PASSED))
     assert page.value("document.documentElement.scrollWidth") <= size[0]
 
 
-def test_other_sites_can_start_no_conversation_and_say_nothing(served, scripted):
+def test_other_sites_can_neither_start_a_conversation_nor_send_a_message(served, scripted):
     scripted(ANSWER)
     json_kind = {"content-type": "application/json"}
     plain = httpx2.post(f"{served}start", content="{}", headers={"content-type": "text/plain"})
-    assert (plain.status_code, plain.json()) == (400, {"error": "requests are JSON"})
+    assert (plain.status_code, plain.json()) == (400, {"error": "a request must be JSON"})
     assert "access-control-allow-origin" not in httpx2.options(f"{served}start").headers
-    bent = httpx2.post(f"{served}start", content="{}", headers=json_kind | {"host": "evil.example"})
-    assert bent.status_code == 400
+    rebound = httpx2.post(f"{served}start", content="{}", headers=json_kind | {"host": "evil.example"})
+    assert rebound.status_code == 400
     for key in ("", "guess", None):
-        said = httpx2.post(f"{served}say", json={"key": key, "text": "Hello."})
-        assert said.json() == {"error": "this conversation is closed; reload the page"}
+        response = httpx2.post(f"{served}send", json={"key": key, "text": "Hello."})
+        assert response.json() == {"error": "this conversation is closed; reload the page"}
     assert "script-src 'self'" in httpx2.get(served).headers["content-security-policy"]
 
 
-def test_answers_travel_while_they_are_written_and_conversations_are_apart(served, scripted):
+def test_replies_are_streamed_and_conversations_are_separate(served, scripted):
     scripted(ANSWER, ANSWER)
     keys = [httpx2.post(f"{served}start", json={}).json()["key"] for _ in range(2)]
     assert keys[0] != keys[1]
     for key in keys:
-        lines = httpx2.post(f"{served}say", json={"key": key, "text": "Hello."}).text.splitlines()
+        lines = httpx2.post(f"{served}send", json={"key": key, "text": "Hello."}).text.splitlines()
         assert len(lines) > 10
-        assert '"whole": true' in lines[-1]
+        assert '"complete": true' in lines[-1]
 
 
 def test_too_large_a_clip_and_too_long_a_text_are_refused(served):
     key = httpx2.post(f"{served}start", json={}).json()["key"]
     large = httpx2.post(f"{served}video", content=bytes(2**20 + 1), headers={"x-key": key})
-    assert large.json() == {"error": "a clip may have 1 MB (chat.max_video_megabytes)"}
+    assert large.json() == {"error": "a clip can have 1 MB (max_video_megabytes)"}
     broken = httpx2.post(f"{served}video", content=b"no video", headers={"x-key": key})
     assert broken.json()["error"].startswith("the clip cannot be opened as a video")
-    long = httpx2.post(f"{served}say", json={"key": key, "text": "a" * 2**16})
-    assert long.json() == {"error": "that is too long; say less at a time"}
+    long = httpx2.post(f"{served}send", json={"key": key, "text": "a" * 2**16})
+    assert long.json() == {"error": "the message is too long; write a shorter one"}
 
 
-def test_a_loopback_address_is_told_from_others():
+def test_loopback_addresses_are_recognized():
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")] == [True] * 3 + [False] * 2

@@ -1,4 +1,4 @@
-"""A sweep runs a table's rows, shares their stages, goes on after a failure and runs only what is missing."""
+"""A sweep runs the rows of a table, shares their stages, continues after a failure and runs only what is missing."""
 
 import json
 import sys
@@ -17,8 +17,7 @@ from fires_exp.paper.spec import read_experiment
 from fires_exp.paper.table import make_table
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = [
-    "scale=smoke",
+SMALL = [
     "dataset.limit.train=4", "dataset.limit.val=2", "dataset.limit.test=2", "grpo.max_steps=1", "sft.max_steps=1",
     "metrics.include=[bleu_2]", "reward.support_skill_weight=0",
 ]  # fmt: skip
@@ -31,47 +30,46 @@ def table(tmp_path):
     folder.mkdir(parents=True)
     rows = [("FIRES", "fires"), ("GPT-4o", "gpt_4o_3shot"), ("beta = 0", "beta_0")]
     (folder / "runs.yaml").write_text(yaml.safe_dump([{"row": row, "experiment": name} for row, name in rows]))
-    (folder.parent / "scales.yaml").write_text(yaml.safe_dump({"tiny": TINY}))
     return folder
 
 
 @pytest.fixture
-def jobs(table, tmp_path, monkeypatch):
+def runs(table, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    plain, *others = plan(table, "tiny", [42], [f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
-    return [plain, *(replace(job, hydra=("hydra/launcher=joblib",)) for job in others)]
+    plain, *others = plan(table, "smoke", [42], [*SMALL, f"paths.artifacts={tmp_path / 'artifacts'}"], tmp_path / "runs")
+    return [plain, *(replace(run, hydra_overrides=("hydra/launcher=joblib",)) for run in others)]
 
 
-def test_runs_at_the_same_time_share_their_stages_and_one_that_fails_stops_nobody(jobs, tmp_path):
-    first = sweep(jobs, at_once=3)
-    assert [bool(one.line) for one in first] == [False, True, False]
-    assert "OPENAI_API_KEY" in first[1].line
-    made = [key for one in first for key in one.made]
-    assert len(made) == len(set(made))  # each stage once, by whichever came first
-    shared = [key for one in (first[0], first[2]) for key in one.made + one.reused if key.startswith("sft/")]
+def test_parallel_runs_share_their_stages_and_a_failed_one_does_not_stop_the_others(runs):
+    first = sweep(runs, parallel=3)
+    assert [bool(result.failure) for result in first] == [False, True, False]
+    assert "OPENAI_API_KEY" in first[1].failure
+    computed = [key for result in first for key in result.computed]
+    assert len(computed) == len(set(computed))  # each stage once, by whichever run came first
+    shared = [key for result in (first[0], first[2]) for key in result.computed + result.reused if key.startswith("sft/")]
     assert len(shared) == 2
     assert len(set(shared)) == 1
-    assert sum(key.startswith("grpo/") for key in made) == 2
+    assert sum(key.startswith("grpo/") for key in computed) == 2
     assert (
         summary(first).splitlines()[-1]
-        == f"stages: {len(made)} made, {sum(len(one.reused) for one in first)} reused; runs: 2 of 3 done"
+        == f"stages: {len(computed)} computed, {sum(len(result.reused) for result in first)} reused; runs: 2 of 3 finished"
     )
-    for job in (jobs[0], jobs[2]):
-        assert json.loads((job.folder / "metrics.json").read_text())
-        assert job.is_done
-    again = sweep(jobs, at_once=1)
-    assert [one.ran for one in again] == [False, True, False]
-    assert summary(again).splitlines()[-1] == "stages: 0 made, 0 reused; runs: 2 of 3 done"
-    assert not replace(jobs[0], overrides=(*jobs[0].overrides, "seed=1")).is_done
+    for run in (runs[0], runs[2]):
+        assert json.loads((run.folder / "metrics.json").read_text())
+        assert run.is_finished
+    again = sweep(runs, parallel=1)
+    assert [result.started for result in again] == [False, True, False]
+    assert summary(again).splitlines()[-1] == "stages: 0 computed, 0 reused; runs: 2 of 3 finished"
+    assert not replace(runs[0], overrides=(*runs[0].overrides, "seed=1")).is_finished
 
 
 def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, tmp_path, capsys):
     (table / "runs.yaml").write_text("- {row: w/o RL, experiment: wo_rl}\n")
-    asked = [str(table), "--scale", "tiny", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
+    arguments = [str(table), "--scale", "smoke", "--seeds", "42,43", "--jobs", "2", "--out", str(tmp_path / "runs")]
     light = ["metrics.include=[distinct_3]", "recipe.policies=[sft]"]  # no scorer to train, nothing answered before training
-    assert main([*asked, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
-    assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 done")
-    scale_folder = tmp_path / "runs" / "table" / "tiny"
+    assert main([*arguments, *SMALL, *light, f"paths.artifacts={tmp_path / 'artifacts'}"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("runs: 2 of 2 finished")
+    scale_folder = tmp_path / "runs" / "table" / "smoke"
     tables = [json.loads((scale_folder / "wo_rl" / f"seed_{seed}" / "metrics.json").read_text()) for seed in (42, 43)]
     first, second = (
         next(row["value"] for row in of["policies"]["sft"] if row["name"] == "Distinct-3 (per response)") for of in tables
@@ -85,12 +83,12 @@ def test_a_row_s_seeds_are_runs_of_their_own_and_one_cell_of_the_report(table, t
     assert cell.scatter == f"± {abs(first - second) / 2**0.5:.2f}"  # of two, the sample deviation
 
 
-def test_folders_and_scales_that_are_not_there_are_named(table, tmp_path, capsys):
+def test_unknown_folders_and_scales_are_named(table, tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"no runs.yaml"):
-        plan(tmp_path, "tiny", [42], [], tmp_path)
-    with pytest.raises(ConfigError, match=r"--scale huge: choose one of tiny"):
+        plan(tmp_path, "smoke", [42], [], tmp_path)
+    with pytest.raises(ConfigError, match=r"--scale huge: .*demo, paper, smoke"):
         plan(table, "huge", [42], [], tmp_path)
-    assert main([str(table), "--scale", "tiny", "--seeds", "4x"]) == 2
+    assert main([str(table), "--scale", "smoke", "--seeds", "4x"]) == 2
     assert capsys.readouterr().err.startswith("fires_exp: --seeds 4x")
 
 
@@ -109,9 +107,9 @@ def test_every_row_of_every_table_composes_at_the_demo_scale_with_its_ablation_i
 
 def test_a_launcher_starts_each_row_by_itself_and_does_not_decide_what_a_run_is(table, tmp_path):
     extra = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=600", "dataset.limit.test=2"]
-    (launched, *_), (plain, *_) = plan(table, "tiny", [42], extra, tmp_path), plan(table, "tiny", [42], extra[2:], tmp_path)
+    (launched, *_), (plain, *_) = plan(table, "smoke", [42], extra, tmp_path), plan(table, "smoke", [42], extra[2:], tmp_path)
     assert launched.overrides == plain.overrides
-    folder = tmp_path / "table" / "tiny" / "fires" / "seed_42"
+    folder = tmp_path / "table" / "smoke" / "fires" / "seed_42"
     begin = [sys.executable, "-m", "fires_exp"]
     assert launched.command == [
         *begin, "-m", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", *launched.overrides, *extra[:2]

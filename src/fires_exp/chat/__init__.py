@@ -1,1 +1,1 @@
-"""Talking to a model, in the terminal or on a page."""
+"""A conversation with a model, in the terminal or on a page."""

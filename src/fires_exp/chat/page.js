@@ -1,47 +1,47 @@
 "use strict";
 
-// All text of the model and of people goes in through textContent, so none of it is ever read as HTML.
+// Text of the model and of users is inserted through textContent only, so none of it is ever parsed as HTML.
 
-const place = (id) => document.getElementById(id);
+const byId = (id) => document.getElementById(id);
 let key = "";
 
-function piece(parent, tag, text, kind) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  parent.append(made);
-  return made;
+function append(parent, tag, text, className) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  if (className) element.className = className;
+  parent.append(element);
+  return element;
 }
 
-function turn(kind, name, text) {
-  const article = piece(place("talk"), "article", "", kind);
-  piece(article, "h2", name);
-  const said = piece(article, "p", text);
+function appendTurn(className, speaker, text) {
+  const article = append(byId("talk"), "article", "", className);
+  append(article, "h2", speaker);
+  const paragraph = append(article, "p", text);
   article.scrollIntoView({ block: "end" });
-  return { article, said };
+  return { article, paragraph };
 }
 
-async function ask(path, body, headers) {
-  const answer = await fetch(path, { method: "POST", headers, body });
-  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || `the server answers ${answer.status}`);
-  return answer;
+async function post(path, body, headers) {
+  const response = await fetch(path, { method: "POST", headers, body });
+  if (!response.ok) throw new Error((await response.json().catch(() => ({}))).error || `the server answers ${response.status}`);
+  return response;
 }
 
-const askJson = (path, facts) => ask(path, JSON.stringify(facts), { "content-type": "application/json" });
+const postJson = (path, content) => post(path, JSON.stringify(content), { "content-type": "application/json" });
 
 async function start() {
-  const facts = await (await askJson("start", {})).json();
-  key = facts.key;
-  place("notice").textContent = facts.notice;
-  place("model").textContent = facts.model;
-  place("talk").replaceChildren();
-  place("video").value = "";
-  place("state").textContent = "";
-  place("text").focus();
+  const session = await (await postJson("start", {})).json();
+  key = session.key;
+  byId("notice").textContent = session.notice;
+  byId("model").textContent = session.model;
+  byId("talk").replaceChildren();
+  byId("video").value = "";
+  byId("state").textContent = "";
+  byId("text").focus();
 }
 
-async function* linesOf(answer) {
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+async function* jsonLines(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
@@ -53,62 +53,64 @@ async function* linesOf(answer) {
 }
 
 function notes(reply) {
-  const all = [];
-  if (!reply.well_formed) all.push("the answer has not the form that was trained");
-  if (reply.cut_off) all.push("it was cut off");
-  if (reply.dropped_turns) all.push(`the ${reply.dropped_turns} oldest turns no longer fit`);
-  if (reply.frames) all.push(`frames seen: ${reply.frames}`);
-  return all.join("; ");
+  const texts = [];
+  if (!reply.well_formed) texts.push("the completion does not have the trained form");
+  if (reply.cut_off) texts.push("cut off at decoding.max_new_tokens");
+  if (reply.dropped_turns) texts.push(`the ${reply.dropped_turns} oldest turns no longer fit into the prompt`);
+  if (reply.frames) texts.push(`frames: ${reply.frames}`);
+  return texts.join("; ");
 }
 
-async function say(text) {
-  turn("seeker", "Seeker", text);
-  const { article, said } = turn("supporter", "Supporter", "…");
+async function send(text) {
+  appendTurn("seeker", "Seeker", text);
+  const { article, paragraph } = appendTurn("supporter", "Supporter", "…");
   let thought = null;
   try {
-    const file = place("video").files[0];
-    if (file) await ask("video", file, { "x-key": key });
-    for await (const reply of linesOf(await askJson("say", { key, text }))) {
+    const file = byId("video").files[0];
+    if (file) await post("video", file, { "x-key": key });
+    for await (const reply of jsonLines(await postJson("send", { key, text }))) {
       if (reply.error) throw new Error(reply.error);
       if (reply.thought && !thought) {
-        const fold = document.createElement("details");
-        piece(fold, "summary", "Thought");
-        thought = piece(fold, "p", "");
-        article.insertBefore(fold, said);
+        const details = document.createElement("details");
+        append(details, "summary", "Thought");
+        thought = append(details, "p", "");
+        article.insertBefore(details, paragraph);
       }
       if (thought) thought.textContent = reply.thought;
-      said.textContent = reply.response || "…";
-      if (reply.whole && notes(reply)) piece(article, "p", notes(reply), "aside");
+      paragraph.textContent = reply.response || "…";
+      if (reply.complete && notes(reply)) append(article, "p", notes(reply), "aside");
     }
-    place("video").value = "";
+    byId("video").value = "";
   } catch (error) {
     article.className = "problem";
-    said.textContent = error.message;
-    place("text").value = text;
+    paragraph.textContent = error.message;
+    byId("text").value = text;
   }
   article.scrollIntoView({ block: "end" });
 }
 
-function busy(now) {
-  for (const id of ["send", "new", "video"]) place(id).disabled = now;
-  place("state").textContent = now ? "the model answers …" : "";
+function setBusy(isBusy) {
+  for (const id of ["send", "new", "video"]) byId(id).disabled = isBusy;
+  byId("state").textContent = isBusy ? "the model replies …" : "";
 }
 
-place("form").addEventListener("submit", async (event) => {
+const showError = (error) => (byId("state").textContent = error.message);
+
+byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const text = place("text").value.trim();
-  if (!text || place("send").disabled) return;
-  place("text").value = "";
-  busy(true);
-  await say(text);
-  busy(false);
-  place("text").focus();
+  const text = byId("text").value.trim();
+  if (!text || byId("send").disabled) return;
+  byId("text").value = "";
+  setBusy(true);
+  await send(text);
+  setBusy(false);
+  byId("text").focus();
 });
-place("text").addEventListener("keydown", (event) => {
+byId("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    place("form").requestSubmit();
+    byId("form").requestSubmit();
   }
 });
-place("new").addEventListener("click", () => start().catch((error) => (place("state").textContent = error.message)));
-start().catch((error) => (place("state").textContent = error.message));
+byId("new").addEventListener("click", () => start().catch(showError));
+start().catch(showError);

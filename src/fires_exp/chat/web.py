@@ -1,8 +1,8 @@
-"""A conversation on a page: one small server, for whoever sits at this machine.
+"""A conversation on a page: a small server for the user of this machine.
 
-A page asks for a conversation and gets a key to it that nobody can guess; other pages in the same browser can neither read nor
-make one, since requests must come as JSON from this page's own address. Answers travel as lines of JSON while they are written.
-The page puts all text in as text, and nothing but its own files is loaded.
+Each page gets a random key to its own conversation. Other sites that are open in the same browser can neither read nor start one,
+because requests must be JSON, which a browser sends to another origin only with that origin's permission. Replies are streamed as
+lines of JSON. The page inserts all text as text, and loads nothing but its own files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fires_exp.chat.session import Conversation, Listener
+from fires_exp.chat.session import ChatModel, ChatSession
 from fires_exp.data.records import Clip
 from fires_exp.errors import FiresError
 from fires_exp.export.disclaimer import NOTICE
@@ -36,9 +36,9 @@ log = logging.getLogger("fires_exp.pipeline")
 
 PAGE = Path(__file__).parent
 FILES = {"": ("page.html", "text/html"), "page.css": ("page.css", "text/css"), "page.js": ("page.js", "text/javascript")}
-MOST_CONVERSATIONS = 16
-LONGEST_REQUEST_BYTES = 2**16
-GUARD = {
+MAX_SESSIONS = 16
+MAX_REQUEST_BYTES = 2**16
+SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -47,25 +47,25 @@ GUARD = {
 }
 
 
-def serve(listener: Listener, host: str, port: int) -> None:
-    """Serve the page until an interrupt."""
-    server = Server(uvicorn.Config(chat_app(listener, host), host=host, port=port, log_level="warning", access_log=False))
+def serve(model: ChatModel, host: str, port: int) -> None:
+    """Serve the page until Ctrl-C."""
+    server = ChatServer(uvicorn.Config(chat_app(model, host), host=host, port=port, log_level="warning", access_log=False))
     if not is_loopback(host):
-        log.warning("chat.host=%s: whoever reaches this machine can talk to the model, there is no password", host)
+        log.warning("host=%s: everyone who can reach this machine can use the model, without a password", host)
     try:
         server.run()
     except KeyboardInterrupt:
-        log.info("the page is closed")
+        log.info("the server has stopped")
 
 
-class Server(uvicorn.Server):
-    """Says where it is once it is there."""
+class ChatServer(uvicorn.Server):
+    """Logs its address once it is listening."""
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
         for server in self.servers:
             host, port = server.sockets[0].getsockname()[:2]
-            log.info("open http://%s:%d in a browser; Ctrl-C ends", f"[{host}]" if ":" in host else host, port)
+            log.info("open http://%s:%d in a browser; Ctrl-C stops the server", f"[{host}]" if ":" in host else host, port)
 
 
 def is_loopback(host: str) -> bool:
@@ -75,96 +75,96 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def chat_app(listener: Listener, host: str) -> Starlette:
-    """The page and what it asks for. On a loopback address only requests to a loopback name are answered: another site's name
-    that was bent to it is none."""
-    rooms = Rooms(listener)
+def chat_app(model: ChatModel, host: str) -> Starlette:
+    """The page and its requests. On a loopback address the host header must be a loopback name, which prevents DNS rebinding."""
+    sessions = WebSessions(model)
     hosts = ["127.0.0.1", "localhost", "::1", "[::1]", host] if is_loopback(host) else ["*"]
     return Starlette(
         routes=[
-            *(Route(f"/{path}", _file(name, kind)) for path, (name, kind) in FILES.items()),
-            Route("/start", rooms.start, methods=["POST"]),
-            Route("/video", rooms.video, methods=["POST"]),
-            Route("/say", rooms.say, methods=["POST"]),
+            *(Route(f"/{path}", _file(name, media_type)) for path, (name, media_type) in FILES.items()),
+            Route("/start", sessions.start, methods=["POST"]),
+            Route("/video", sessions.video, methods=["POST"]),
+            Route("/send", sessions.send, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-        exception_handlers={FiresError: _told},
+        exception_handlers={FiresError: _error_response},
     )
 
 
-class Room:
-    """A conversation and the clip that waits for its next words."""
+class WebSession:
+    """A conversation, and the clip that belongs to its next message."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.conversation = Conversation(listener)
+    def __init__(self, model: ChatModel) -> None:
+        self.chat = ChatSession(model)
         self.clip: Clip | None = None
 
 
-class Rooms:
-    """The conversations of open pages; the oldest goes where there are too many."""
+class WebSessions:
+    """The sessions of open pages by their key; beyond `MAX_SESSIONS`, the oldest is closed."""
 
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self._rooms: OrderedDict[str, Room] = OrderedDict()
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model
+        self._sessions: OrderedDict[str, WebSession] = OrderedDict()
 
     async def start(self, request: Request) -> Response:
-        """A new conversation: its key, and what stands on the page."""
-        await _asked(request)
+        """Open a session: its key, and the texts of the page."""
+        await _json_body(request)
         key = secrets.token_urlsafe()
-        self._rooms[key] = Room(self.listener)
-        while len(self._rooms) > MOST_CONVERSATIONS:
-            self._rooms.popitem(last=False)
-        return _answered({"key": key, "notice": NOTICE, "model": self.listener.name})
+        self._sessions[key] = WebSession(self.model)
+        while len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return _json_response({"key": key, "notice": NOTICE, "model": self.model.name})
 
     async def video(self, request: Request) -> Response:
-        """A clip, as it is, for the next words."""
-        room = self._room(request.headers.get("x-key", ""))
-        path = self.listener.uploads / secrets.token_hex(8)
-        received = 0
+        """Receive the clip of the next message, as raw bytes."""
+        session = self._session(request.headers.get("x-key", ""))
+        path = self.model.uploads / secrets.token_hex(8)
+        received_bytes = 0
         with path.open("wb") as file:
-            async for piece in request.stream():
-                received += len(piece)
-                if received > self.listener.max_video_bytes:
+            async for chunk in request.stream():
+                received_bytes += len(chunk)
+                if received_bytes > self.model.max_video_bytes:
                     path.unlink()
-                    raise FiresError(f"a clip may have {self.listener.max_video_bytes >> 20} MB (chat.max_video_megabytes)")
-                file.write(piece)
+                    raise FiresError(f"a clip can have {self.model.max_video_bytes >> 20} MB (max_video_megabytes)")
+                file.write(chunk)
         try:
-            room.clip = await run_in_threadpool(self.listener.clip, path, "the clip")
+            session.clip = await run_in_threadpool(self.model.clip, path, "the clip")
         except FiresError:
             path.unlink()
             raise
-        return _answered({"seconds": room.clip.duration_seconds})
+        return _json_response({"seconds": session.clip.duration_seconds})
 
-    async def say(self, request: Request) -> Response:
-        """Lines of JSON: the answer as far as it is written, over and over, then the whole one, or what went wrong."""
-        asked = await _asked(request)
-        room, text = self._room(asked.get("key")), asked.get("text")
+    async def send(self, request: Request) -> Response:
+        """The reply to a message, as lines of JSON: what is generated so far, after each token, then the complete reply or an
+        error."""
+        message = await _json_body(request)
+        session, text = self._session(message.get("key")), message.get("text")
         if not isinstance(text, str):
-            raise FiresError("nothing was said; write something")
-        return StreamingResponse(_lines(room, text), media_type="application/x-ndjson", headers=GUARD)
+            raise FiresError("the message is empty; write something")
+        return StreamingResponse(_reply_lines(session, text), media_type="application/x-ndjson", headers=SECURITY_HEADERS)
 
-    def _room(self, key: object) -> Room:
-        room = self._rooms.get(key) if isinstance(key, str) else None
-        if room is None:
+    def _session(self, key: object) -> WebSession:
+        session = self._sessions.get(key) if isinstance(key, str) else None
+        if session is None:
             raise FiresError("this conversation is closed; reload the page")
-        return room
+        return session
 
 
-def _lines(room: Room, text: str) -> Iterator[str]:
-    """Written in a thread of its own, so that pieces leave while it goes on."""
+def _reply_lines(session: WebSession, text: str) -> Iterator[str]:
+    """Generates in a thread, so that lines are sent meanwhile."""
     lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
 
-    def write() -> None:
+    def generate() -> None:
         try:
-            clip, room.clip = room.clip, None
-            reply = room.conversation.say(
-                text, clip, lambda parsed: lines.put({"thought": parsed.thought, "response": parsed.response, "whole": False})
+            clip, session.clip = session.clip, None
+            reply = session.chat.send(
+                text, clip, lambda parsed: lines.put({"thought": parsed.thought, "response": parsed.response, "complete": False})
             )
             lines.put(
                 {
                     "thought": reply.thought,
                     "response": reply.response,
-                    "whole": True,
+                    "complete": True,
                     "well_formed": reply.well_formed,
                     "cut_off": reply.cut_off,
                     "frames": reply.frames,
@@ -174,44 +174,45 @@ def _lines(room: Room, text: str) -> Iterator[str]:
         except FiresError as error:
             lines.put({"error": str(error)})
         except Exception:
-            log.exception("an answer failed")
-            lines.put({"error": "the model failed; the terminal says why"})
+            log.exception("a reply failed")
+            lines.put({"error": "the model failed; the terminal shows the error"})
         finally:
             lines.put(None)
 
-    threading.Thread(target=write, daemon=True).start()
+    threading.Thread(target=generate, daemon=True).start()
     while (line := lines.get()) is not None:
         yield json.dumps(line) + "\n"
 
 
-async def _asked(request: Request) -> dict[str, Any]:
-    """A request's JSON object. Other sites can't send one without asking this server first, and it gives no leave."""
+async def _json_body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. The content type makes a browser ask for permission (CORS) before another site can send
+    one."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise FiresError("requests are JSON")
+        raise FiresError("a request must be JSON")
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LONGEST_REQUEST_BYTES:
-            raise FiresError("that is too long; say less at a time")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_REQUEST_BYTES:
+            raise FiresError("the message is too long; write a shorter one")
     try:
-        asked = json.loads(body)
+        content = json.loads(body)
     except ValueError:
-        asked = None
-    if not isinstance(asked, dict):
-        raise FiresError("requests are JSON objects")
-    return asked
+        content = None
+    if not isinstance(content, dict):
+        raise FiresError("a request must be a JSON object")
+    return content
 
 
-async def _told(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, status_code=400, headers=GUARD)
+async def _error_response(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, status_code=400, headers=SECURITY_HEADERS)
 
 
-def _answered(facts: dict[str, Any]) -> Response:
-    return JSONResponse(facts, headers=GUARD)
+def _json_response(facts: dict[str, Any]) -> Response:
+    return JSONResponse(facts, headers=SECURITY_HEADERS)
 
 
-def _file(name: str, kind: str) -> Any:
-    async def send(request: Request) -> Response:
-        return FileResponse(PAGE / name, media_type=kind, headers=GUARD)
+def _file(name: str, media_type: str) -> Any:
+    async def serve_file(request: Request) -> Response:
+        return FileResponse(PAGE / name, media_type=media_type, headers=SECURITY_HEADERS)
 
-    return send
+    return serve_file

@@ -1,40 +1,70 @@
-"""A first look at a dataset through the eyes of the chosen backbone."""
+"""`fires-exp inspect`: counts, labels, missing clips and prompt lengths of a dataset, with the chosen backbone's tokenizer."""
 
 from __future__ import annotations
 
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from fires_exp.cli.compose import compose_command
+from fires_exp.cli.console import command, log_to_terminal
+from fires_exp.cli.policies import policy_factory
+from fires_exp.config.commands import InspectCommandConfig
+from fires_exp.data.dataset import Dataset, read_dataset
 from fires_exp.data.summary import describe_dataset
-from fires_exp.pipeline.workspace import Workspace
-from fires_exp.policy.backbone import build_processor
+from fires_exp.errors import ConfigError
+from fires_exp.policy.factory import PolicyFactory
 from fires_exp.storage.files import write_atomically
 
 
-def inspect(work: Workspace) -> dict[str, Any]:
-    """Counts, labels, missing clips, and prompt lengths in tokens; printed by the caller, written to `inspect.json`."""
-    facts: dict[str, Any] = dict(describe_dataset(work.dataset))
-    examples = [example for split in work.dataset.examples.values() for example in split]
-    encode = work.encode(build_processor(work.config.backbone, work.cache), work.dataset, examples)
-    lengths, frames, dropped = [], [], 0
-    for example in tqdm(examples, desc="counting tokens", unit="instance", disable=not work.config.trainer.progress):
+@command
+def main(arguments: list[str]) -> None:
+    log_to_terminal(logging.INFO)
+    config = compose_command("inspect", InspectCommandConfig, arguments)
+    factory = policy_factory(config, config.trainer, config.paths)
+    dataset = read_dataset(config.dataset, config.seed, factory.cache)
+    text = json.dumps(inspect(config, dataset, factory), indent=2, ensure_ascii=False)
+    print(text)
+    if config.output is not None:
+        _write(Path(config.output).expanduser(), text + "\n", dataset)
+
+
+def inspect(config: InspectCommandConfig, dataset: Dataset, factory: PolicyFactory) -> dict[str, Any]:
+    """The facts of a dataset, ready for JSON; prompts are those that the policies of `factory` would read."""
+    examples = [example for split in dataset.examples.values() for example in split]
+    encode = factory.encoder(factory.processor(), dataset.video_root, examples)
+    token_counts, frame_counts, shortened = [], [], 0
+    for example in tqdm(examples, desc="counting tokens", unit="instance", disable=not config.trainer.progress):
         prompt = encode(example)
-        lengths.append(len(prompt.prompt_ids))
-        frames.append(len(prompt.image_grid_thw))
-        dropped += prompt.dropped_turns > 0
-    ordered = sorted(lengths)
-    facts["prompt_tokens"] = {
-        "backbone": work.config.backbone.name,
-        "mean": round(sum(ordered) / len(ordered), 1),
-        "median": ordered[len(ordered) // 2],
-        "p95": ordered[int(0.95 * (len(ordered) - 1))],
-        "max": ordered[-1],
-        "limit": work.config.prompt.max_tokens,
-        "instances_that_lost_turns": dropped,
+        token_counts.append(len(prompt.prompt_ids))
+        frame_counts.append(len(prompt.image_grid_thw))
+        shortened += prompt.dropped_turns > 0
+    token_counts.sort()
+    return {
+        **describe_dataset(dataset),
+        "prompt_tokens": {
+            "backbone": config.backbone.name,
+            "mean": round(sum(token_counts) / len(token_counts), 1),
+            "median": token_counts[len(token_counts) // 2],
+            "p95": token_counts[int(0.95 * (len(token_counts) - 1))],
+            "max": token_counts[-1],
+            "limit": config.prompt.max_tokens,
+            "instances_that_lost_turns": shortened,
+        },
+        "frames_an_instance": {"mean": round(sum(frame_counts) / len(frame_counts), 2), "max": max(frame_counts)},
     }
-    facts["frames_an_instance"] = {"mean": round(sum(frames) / len(frames), 2), "max": max(frames)}
-    facts["bad_rows"] = len(work.dataset.bad_rows)
-    write_atomically(work.run_folder / "inspect.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    return facts
+
+
+def _write(folder: Path, facts: str, dataset: Dataset) -> None:
+    """`inspect.json`, and `bad_rows.jsonl` where rows were skipped (dataset.on_bad_row=skip)."""
+    rows = [{"file": str(row.file), "line": row.line, "problem": row.problem, "remedy": row.remedy} for row in dataset.bad_rows]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "inspect.json", facts)
+        if rows:
+            write_atomically(folder / "bad_rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    except OSError as error:
+        raise ConfigError(f"output={folder}: cannot be written ({error.strerror}); name another folder") from None

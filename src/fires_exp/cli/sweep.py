@@ -1,9 +1,9 @@
-"""`python -m fires_exp.cli.sweep experiments/table4_aspects --scale demo --seeds 42,43 [override …]` runs a table's rows.
+"""`fires-exp sweep experiments/table4_aspects --scale demo --seeds 42,43 [override …]`: the rows of a table of the paper.
 
-Every row and seed is a run of its own in `runs/<table>/<scale>/<experiment>/seed_<n>/`. Stages that rows share are made once,
-also where runs go at the same time (`--jobs`). With an override `hydra/launcher=…` that launcher starts each run, `--jobs` of
-them at a time. A run that fails tells why in one line and the others go on; the same command again runs what is missing, and
-what was begun goes on where it was.
+Each row and seed is a run of its own in `runs/<table>/<scale>/<experiment>/seed_<n>/`. Stages that rows share are computed once,
+also where runs go in parallel (`--jobs`). With an override `hydra/launcher=…`, that launcher starts each run, `--jobs` of them at
+a time. A failed run is reported in one line and the others go on; the same command again runs what is missing and resumes what
+was stopped.
 """
 
 from __future__ import annotations
@@ -21,177 +21,180 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from fires_exp.cli.console import command, print_error
 from fires_exp.config.options import groups
-from fires_exp.errors import ConfigError, FiresError
+from fires_exp.errors import ConfigError, ExitCode
 from fires_exp.storage.run_files import TERMINAL, refusal
 
-USER_ERROR = 2
-NOT_ALL_DONE = 1
-INTERRUPTED = 130
-
-COMMAND = "sweep.json"
+OVERRIDES_FILE = "sweep.json"
 RUN_RECORD = "run.json"
 FINISHED = "finished"
 LAUNCHER = "hydra/launcher="
-
 # what a row at the paper's scale runs on, beside scale=paper; an override of the command line wins
 PAPER_SETUP = ("dataset=mesc", "backbone=qwen2_5_vl_7b", "trainer=gpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One row with one seed. `overrides` decide what it is; `hydra` says how it is started."""
+class SweepRun:
+    """One row with one seed. `overrides` determine its results; `hydra_overrides` only how it is started."""
 
     row: str
     experiment: str
     seed: int
     folder: Path
     overrides: tuple[str, ...]
-    hydra: tuple[str, ...]
+    hydra_overrides: tuple[str, ...]
 
     @property
     def command(self) -> list[str]:
-        """What runs it in its folder. A launcher takes multiruns alone: this one has a single job."""
-        launched = any(override.startswith(LAUNCHER) for override in self.hydra)
-        place = ["-m", f"hydra.sweep.dir={self.folder}", "hydra.sweep.subdir=."] if launched else [f"hydra.run.dir={self.folder}"]
-        return [sys.executable, "-m", "fires_exp", *place, *self.overrides, *self.hydra]
+        """The command line that runs it in its folder. Hydra's launchers need -m, here with a single job."""
+        if any(override.startswith(LAUNCHER) for override in self.hydra_overrides):
+            folder_options = ["-m", f"hydra.sweep.dir={self.folder}", "hydra.sweep.subdir=."]
+        else:
+            folder_options = [f"hydra.run.dir={self.folder}"]
+        return [sys.executable, "-m", "fires_exp", *folder_options, *self.overrides, *self.hydra_overrides]
 
     @property
-    def is_done(self) -> bool:
-        """Whether the folder has a finished run of these very overrides."""
-        return _read(self.folder / COMMAND).get("overrides") == list(self.overrides) and (
+    def is_finished(self) -> bool:
+        """Whether the folder holds a finished run of exactly these overrides."""
+        return _read(self.folder / OVERRIDES_FILE).get("overrides") == list(self.overrides) and (
             _read(self.folder / RUN_RECORD).get("status") == FINISHED
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a job ended: `line` is empty for a finished run, else the reason; `made` and `reused` are its stages' keys."""
+class SweepResult:
+    """How a run ended: `failure` is empty for a finished one. `started` is False where it was finished before. `computed` and
+    `reused` are the keys of its stages."""
 
-    job: Job
-    line: str
-    ran: bool
-    made: tuple[str, ...]
+    run: SweepRun
+    failure: str
+    started: bool
+    computed: tuple[str, ...]
     reused: tuple[str, ...]
     seconds: float
 
 
-def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], out: Path) -> list[Job]:
-    """The jobs of a table in row order, seed by seed. Raises `ConfigError` for a folder or a scale that does not exist."""
+def plan(table: Path, scale: str, seeds: Sequence[int], extra: Sequence[str], out: Path) -> list[SweepRun]:
+    """The runs of a table in row order, seed by seed. Raises `ConfigError` for an unknown folder or scale."""
     if not (table / "runs.yaml").is_file():
         raise ConfigError(f"{table}: no runs.yaml; name a folder of experiments/, such as experiments/table4_aspects")
     scales = groups()["scale"]
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: choose one of {', '.join(scales)}")
+    hydra_overrides = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
+    settings = [override for override in extra if override not in hydra_overrides]
     sized = (f"scale={scale}", *(PAPER_SETUP if scale == "paper" else ()))
-    hydra = tuple(override for override in extra if override.startswith(("hydra/", "hydra.")))
-    settings = [override for override in extra if override not in hydra]
     rows = yaml.safe_load((table / "runs.yaml").read_text(encoding="utf-8"))
     return [
-        Job(
+        SweepRun(
             row=row["row"],
             experiment=row["experiment"],
             seed=seed,
             folder=out / table.name / scale / row["experiment"] / f"seed_{seed}",
             overrides=(f"+experiment={row['experiment']}", f"seed={seed}", *sized, *settings),
-            hydra=hydra,
+            hydra_overrides=hydra_overrides,
         )
         for seed in seeds
         for row in rows
     ]
 
 
-def run(job: Job) -> Outcome:
-    """Run a job unless it is done. What it says goes to `terminal.log` in its folder."""
-    if job.is_done:
-        return _outcome(job, "", ran=False)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    (job.folder / COMMAND).write_text(json.dumps({"overrides": job.overrides}, indent=1) + "\n", encoding="utf-8")
-    (job.folder / RUN_RECORD).unlink(missing_ok=True)  # of other overrides, or of a run that did not finish
-    log = job.folder / TERMINAL
+def run_one(run: SweepRun) -> SweepResult:
+    """Run it unless it is finished. Its output goes to `terminal.log` in its folder."""
+    if run.is_finished:
+        return _result(run, failure="", started=False)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / OVERRIDES_FILE).write_text(json.dumps({"overrides": run.overrides}, indent=1) + "\n", encoding="utf-8")
+    (run.folder / RUN_RECORD).unlink(missing_ok=True)  # of other overrides, or of a run that did not finish
+    log = run.folder / TERMINAL
     with log.open("w", encoding="utf-8") as terminal:
-        status = subprocess.run(job.command, stdout=terminal, stderr=subprocess.STDOUT, check=False).returncode
-    why = refusal(job.folder) or f"ended with status {status}; {log} has what it said"
-    return _outcome(job, why if status else "", ran=True)
+        status = subprocess.run(run.command, stdout=terminal, stderr=subprocess.STDOUT, check=False).returncode
+    reason = refusal(run.folder) or f"ended with status {status}; {log} has its output"
+    return _result(run, failure=reason if status != ExitCode.DONE else "", started=True)
 
 
-def _outcome(job: Job, line: str, *, ran: bool) -> Outcome:
-    record = _read(job.folder / RUN_RECORD)
+def _result(run: SweepRun, *, failure: str, started: bool) -> SweepResult:
+    record = _read(run.folder / RUN_RECORD)
     stages = record.get("stages", [])
-    return Outcome(
-        job=job,
-        line=line,
-        ran=ran,
-        made=tuple(f"{one['stage']}/{one['key']}" for one in stages if not one["reused"]),
-        reused=tuple(f"{one['stage']}/{one['key']}" for one in stages if one["reused"]),
+    return SweepResult(
+        run=run,
+        failure=failure,
+        started=started,
+        computed=tuple(f"{stage['stage']}/{stage['key']}" for stage in stages if not stage["reused"]),
+        reused=tuple(f"{stage['stage']}/{stage['key']}" for stage in stages if stage["reused"]),
         seconds=float(record.get("seconds", 0.0)),
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where the file is missing or damaged."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found
+    return content
 
 
-def summary(outcomes: Sequence[Outcome]) -> str:
-    """A line a run, then the count of stages over the runs of this call."""
-    width = max(len(one.job.row) for one in outcomes)
+def summary(results: Sequence[SweepResult]) -> str:
+    """A line for each run, then the number of stages that this call computed and reused."""
+    width = max(len(result.run.row) for result in results)
     lines = []
-    for one in outcomes:
-        state = (one.line and f"not done: {one.line}") or (f"{one.seconds:.0f} s" if one.ran else "was done already")
-        lines.append(f"{one.job.row:<{width}}  seed {one.job.seed}  {state}")
-    ran = [one for one in outcomes if one.ran]
-    made, reused = sum(len(one.made) for one in ran), sum(len(one.reused) for one in ran)
-    left = sum(bool(one.line) for one in outcomes)
-    lines.append(f"stages: {made} made, {reused} reused; runs: {len(outcomes) - left} of {len(outcomes)} done")
+    for result in results:
+        if result.failure:
+            state = f"failed: {result.failure}"
+        else:
+            state = f"{result.seconds:.0f} s" if result.started else "was finished already"
+        lines.append(f"{result.run.row:<{width}}  seed {result.run.seed}  {state}")
+    started = [result for result in results if result.started]
+    computed, reused = sum(len(result.computed) for result in started), sum(len(result.reused) for result in started)
+    finished = sum(not result.failure for result in results)
+    lines.append(f"stages: {computed} computed, {reused} reused; runs: {finished} of {len(results)} finished")
     return "\n".join(lines)
 
 
-def sweep(jobs: Sequence[Job], at_once: int) -> list[Outcome]:
-    """All jobs in order, `at_once` at a time, under a bar."""
-    outcomes = []
-    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(jobs), desc="runs", unit="run") as bar:
+def sweep(runs: Sequence[SweepRun], parallel: int) -> list[SweepResult]:
+    """All runs in order, `parallel` at a time, with a progress bar."""
+    results = []
+    with ThreadPoolExecutor(parallel) as pool, tqdm(total=len(runs), desc="runs", unit="run") as bar:
         try:
-            for outcome in pool.map(run, jobs):
-                outcomes.append(outcome)
+            for result in pool.map(run_one, runs):
+                results.append(result)
                 bar.update()
-                if outcome.line:
-                    bar.write(f"{outcome.job.experiment}, seed {outcome.job.seed}: {outcome.line}", file=sys.stderr)
-        except KeyboardInterrupt:  # which the runs got too: those that wait are not started
+                if result.failure:
+                    bar.write(f"{result.run.experiment}, seed {result.run.seed}: {result.failure}", file=sys.stderr)
+        except KeyboardInterrupt:  # the running processes get it too; the waiting ones must not start
             pool.shutdown(cancel_futures=True)
             raise
-    return outcomes
+    return results
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 all done, 1 some are not (each with its reason), 2 the user's to mend, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m fires_exp.cli.sweep", description=__doc__)
-    parser.add_argument("table", type=Path, help="a folder of experiments/")
-    parser.add_argument("--scale", default="demo", help="demo, paper or smoke, as scale= of a run")
-    parser.add_argument("--seeds", default="42", help="such as 42,43,44")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the runs")
-    parser.add_argument("overrides", nargs="*", help="more overrides for every row, such as dataset.root=…")
-    options = parser.parse_intermixed_args(arguments)
+@command
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_intermixed_args(arguments)
+    if not all(seed.isdecimal() for seed in options.seeds.split(",")):
+        raise ConfigError(f"--seeds {options.seeds}: write numbers such as 42,43")
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs {options.jobs}: write at least 1")
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    runs = plan(options.table, options.scale, seeds, options.overrides, options.out)
     try:
-        if not all(seed.isdecimal() for seed in options.seeds.split(",")) or options.jobs < 1:
-            raise ConfigError(f"--seeds {options.seeds} --jobs {options.jobs}: write seeds such as 42,43 and at least one job")
-        seeds = [int(seed) for seed in options.seeds.split(",")]
-        jobs = plan(options.table, options.scale, seeds, options.overrides, options.out)
-    except FiresError as error:
-        print(f"fires_exp: {error}", file=sys.stderr)
-        return USER_ERROR
-    try:
-        outcomes = sweep(jobs, options.jobs)
+        results = sweep(runs, options.jobs)
     except KeyboardInterrupt:
-        print("fires_exp: interrupted; the same command goes on", file=sys.stderr)
-        return INTERRUPTED
-    print(summary(outcomes))
-    return NOT_ALL_DONE if any(one.line for one in outcomes) else 0
+        print_error("interrupted; the same command continues")
+        return ExitCode.INTERRUPTED
+    print(summary(results))
+    return ExitCode.INCOMPLETE if any(result.failure for result in results) else ExitCode.DONE
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fires-exp sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", type=Path, help="a folder of experiments/")
+    parser.add_argument("--scale", default="demo", help="demo (the default), paper or smoke, as scale= of a run")
+    parser.add_argument("--seeds", default="42", help="seeds, such as 42,43,44 (default: 42)")
+    parser.add_argument("--jobs", type=int, default=1, help="how many runs go in parallel (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for the runs (default: runs)")
+    parser.add_argument("overrides", nargs="*", help="overrides for every row, such as dataset.root=…")
+    return parser

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fires_exp.config.load import register_schema
 from fires_exp.config.options import group_of, groups, is_optional, keys
+from fires_exp.config.root import Config
 
 HEADER = """# Configuration
 
@@ -44,11 +45,13 @@ def describe() -> str:
     chosen = default.hydra.runtime.choices
     lines = [HEADER + "\n".join(_group_row(group, options, chosen.get(group)) for group, options in groups().items())]
     lines += ["", "## Keys", "", "| key | type | default run | scale=paper | meaning |", "| --- | --- | --- | --- | --- |"]
-    for name, (annotation, declared) in keys().items():
+    known = keys(Config)
+    optional = [name for name, (annotation, _) in known.items() if is_optional(annotation) and group_of(annotation) is not None]
+    for name, (annotation, declared) in known.items():
         if group_of(annotation) is not None and not is_optional(annotation):
             continue
-        if (parent := name.rpartition(".")[0]) and is_optional(keys()[parent][0]):
-            continue  # of a second dataset or backbone: the same keys as the first has
+        if any(name.startswith(f"{group}.") for group in optional):
+            continue  # a second dataset or backbone has the same keys as the first
         ours, theirs = _value(default, name), _value(paper, name)
         shown = "" if ours == theirs else f"`{theirs}`"
         lines.append(f"| `{name}` | {_kind_name(annotation)} | `{ours}` | {shown} | {_cell(declared.meaning)} |")

@@ -7,7 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fires_exp.config.constraints import check
+from fires_exp.config.field import Group
 from fires_exp.config.renamed import refuse_old_names
 from fires_exp.config.root import Config
 from fires_exp.config.secrets import refuse_secrets
@@ -22,6 +23,9 @@ from fires_exp.config.suggest import explain_tree
 from fires_exp.errors import ConfigError
 
 SCHEMA_NAME = "config_schema"
+EVERY_KEY = "docs/config.md lists every key and option"
+
+Schema = TypeVar("Schema", bound=Group)
 
 
 def register_schema() -> None:
@@ -30,8 +34,13 @@ def register_schema() -> None:
 
 
 def load_config(tree: DictConfig | dict[str, Any]) -> Config:
-    """The tree as a `Config`. Raises `ConfigError` in one line for old names, unknown keys, wrong types, missing and impossible
-    values, and for keys and passwords, which belong into the environment.
+    """`load_as` for the configuration of a run."""
+    return load_as(Config, tree)
+
+
+def load_as(schema: type[Schema], tree: DictConfig | dict[str, Any]) -> Schema:
+    """The tree as an object of this schema. Raises `ConfigError` in one line for old names, unknown keys, wrong types, missing
+    and impossible values, and for keys and passwords, which belong into the environment.
 
     Hydra lets `+reward.skil=0` add a key that nothing reads; merging the plain tree into the schema refuses it.
     """
@@ -40,13 +49,13 @@ def load_config(tree: DictConfig | dict[str, Any]) -> Config:
         plain = OmegaConf.to_container(tree, resolve=True) if isinstance(tree, DictConfig) else tree
         refuse_secrets((key, value) for key, value in _leaves(plain) if isinstance(value, str))
         refuse_old_names(plain)
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ConfigError(f"{missing[0]} has no value; write {missing[0]}=…")
-        config = cast(Config, OmegaConf.to_object(merged))
+        config = cast(Schema, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(explain_tree(error, _value_at(plain, error.full_key or ""))) from None
+        raise ConfigError(explain_tree(error, _value_at(plain, error.full_key or ""), schema, EVERY_KEY)) from None
     check(config, "")
     return config
 

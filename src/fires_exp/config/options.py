@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.config.field import Group, Setting
-from fires_exp.config.root import Config
 
 
 def conf_folder() -> Path:
@@ -22,15 +21,15 @@ def conf_folder() -> Path:
 def groups() -> dict[str, tuple[str, ...]]:
     """Group → its options, both sorted; a nested group is named `epitome/encoder`."""
     conf = conf_folder()
-    found: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
     for path in sorted(conf.glob("*/**/*.yaml")):
-        found.setdefault(path.parent.relative_to(conf).as_posix(), []).append(path.stem)
-    return {group: tuple(options) for group, options in sorted(found.items())}
+        options.setdefault(path.parent.relative_to(conf).as_posix(), []).append(path.stem)
+    return {group: tuple(names) for group, names in sorted(options.items())}
 
 
-def keys() -> dict[str, tuple[Any, Setting]]:
+def keys(schema: type[Group]) -> dict[str, tuple[Any, Setting]]:
     """Dotted key → (annotation, declaration) of every key and group of keys, in the order of the schema."""
-    return dict(_keys(Config, ""))
+    return dict(_keys(schema, ""))
 
 
 def _keys(node: type[Group], prefix: str) -> Iterator[tuple[str, tuple[Any, Setting]]]:

@@ -51,7 +51,8 @@ def refuse_old_overrides(overrides: Sequence[str]) -> None:
     """Raises `ConfigError` for the first override of a command line that has an old name."""
     for override in overrides:
         if not override.startswith("-") and (today := _today(override)) is not None:
-            raise ConfigError(f"{override}: this name has changed; write {today}")
+            reason = "the scale sets all sizes together" if today.startswith("scale=") else "this name has changed"
+            raise ConfigError(f"{override}: {reason}; write {today}")
 
 
 def refuse_old_names(tree: dict[Any, Any]) -> None:

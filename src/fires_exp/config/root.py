@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from fires_exp.config.baselines import (
     BaselineConfig,
@@ -19,46 +18,30 @@ from fires_exp.config.field import Group, setting
 from fires_exp.config.model import AspectsConfig, BackboneConfig, PlanKind, PromptConfig, SamplingConfig
 from fires_exp.config.scoring import EpitomeConfig, MetricsConfig, PredictConfig, PredictSplit, RewardConfig
 from fires_exp.config.services import TeacherConfig
-from fires_exp.config.stages import STAGES, TRAINED_BY, PolicyName
+from fires_exp.config.stages import STAGES, TRAINED_BY, USES_POLICIES, USES_THOUGHTS, PolicyName
 from fires_exp.config.training import GrpoConfig, HealthConfig, LoggerConfig, SftConfig, TrainerConfig
-
-# accepted in `recipe.stages` as its only entry
-ALONE = ("inspect", "score", "export", "chat")
 
 
 @dataclass(kw_only=True)
 class RecipeConfig(Group):
     name: str = setting("name in reports")
-    stages: list[str] = setting(
-        "stages to run, in order: train_epitome, synthesize, sft, train_baseline, grpo, evaluate; or inspect, score, export or "
-        "chat alone"
-    )
+    stages: list[str] = setting("stages to run, in order: train_epitome, synthesize, sft, train_baseline, grpo, evaluate")
     policies: list[PolicyName] = setting(
         "policies that evaluate answers with and scores: zero_shot, sft, grpo, baseline, trained_baseline"
     )
 
     def problems(self, key: str) -> Iterator[str]:
         stages, policies = f"{key}.stages=[{', '.join(self.stages)}]", f"{key}.policies=[{', '.join(self.policies)}]"
-        if self.stages not in ([name] for name in ALONE):
-            for stage in self.stages:
-                if stage not in STAGES:
-                    yield f"{stages}: {stage} is not among {', '.join(STAGES)}"
-            if self.stages != [stage for stage in STAGES if stage in self.stages]:
-                yield f"{stages}: write each stage once, in the order {', '.join(STAGES)}"
+        for stage in self.stages:
+            if stage not in STAGES:
+                yield f"{stages}: {stage} is not among {', '.join(STAGES)}"
+        if self.stages != [stage for stage in STAGES if stage in self.stages]:
+            yield f"{stages}: write each stage once, in the order {', '.join(STAGES)}"
         for policy in self.policies:
             if (trained_by := TRAINED_BY.get(policy)) and trained_by not in self.stages:
                 yield f"{policies}: {stages} does not train {policy}"
-        if bool(self.policies) != ("evaluate" in self.stages):
+        if bool(self.policies) == USES_POLICIES.isdisjoint(self.stages):
             yield f"{policies} with {stages}: evaluate needs policies, and policies need evaluate"
-
-
-@dataclass(kw_only=True)
-class ChatConfig(Group):
-    web: bool = setting("a page for a browser instead of the terminal")
-    host: str = setting("the address of the page; any other than 127.0.0.1 lets others connect, without a password")
-    port: int = setting("the port of the page; 0 takes a free one", ge=0, le=65535)
-    max_video_megabytes: int = setting("largest clip that the page accepts", ge=1)
-    decoding: SamplingConfig = setting("how responses are decoded; temperature 0 is greedy, as in the evaluation")
 
 
 @dataclass(kw_only=True)
@@ -95,14 +78,6 @@ class Config(Group):
     epitome: EpitomeConfig = setting("how scorers of support skills are trained, where reward.support_skill.scorer is null")
     predict: PredictConfig = setting("the split that is answered for the table, and how")
     metrics: MetricsConfig = setting("the metrics of the table")
-    predictions: Any = setting('recipe=score: a file, or a list of files, with a line {"id", "response"} for each instance')
-    references: str | None = setting("recipe=score: a file of the same form; null takes `reference_response` of the predictions")
-    adapter: str | None = setting(
-        "recipe=chat and recipe=export: RUN_FOLDER, or RUN_FOLDER:POLICY; its model takes the place of the configured one. "
-        "null chats with the untrained backbone"
-    )
-    export_folder: str | None = setting("recipe=export: a new folder for the model; null takes model/ in the run folder")
-    chat: ChatConfig = setting("how one talks to the model")
     recipe: RecipeConfig = setting("which stages run")
     plan_only: bool = setting("print the run's plan in steps, tokens, memory and disk, and stop")
     optimized_metric: str | None = setting(
@@ -123,24 +98,21 @@ class Config(Group):
     def problems(self, key: str) -> Iterator[str]:
         yield from self._problems_of_training()
         yield from self._problems_of_services()
-        yield from self._problems_of_commands()
 
     def _problems_of_training(self) -> Iterator[str]:
         recipe, baseline = self.recipe, self.trained_baseline.name
         thinks = self.aspects.plan != PlanKind.none
-        if "grpo" in recipe.stages and self.sampling.temperature == 0:
+        if TRAINED_BY[PolicyName.grpo] in recipe.stages and self.sampling.temperature == 0:
             yield "sampling.temperature=0: GRPO needs completions that differ; write a number above 0"
-        if recipe.stages == ["synthesize"] and not thinks:
-            yield f"recipe={recipe.name} with aspects={self.aspects.name}: there are no thoughts to write; choose other aspects"
-        if "train_baseline" in recipe.stages and baseline == TrainedBaselineName.none:
+        trains_baseline = TRAINED_BY[PolicyName.trained_baseline] in recipe.stages
+        if trains_baseline and baseline == TrainedBaselineName.none:
             yield f"recipe={recipe.name} needs trained_baseline=<smes, smes_qwen, blenderbot_joint or bbmhr>"
-        alone = "train_baseline" in recipe.stages and not {"synthesize", "sft", "grpo"} & set(recipe.stages)
-        if baseline != TrainedBaselineName.none and (not alone or thinks):
+        if baseline != TrainedBaselineName.none and (thinks or not trains_baseline):
             yield (
                 f"trained_baseline={baseline} with recipe={recipe.name} and aspects={self.aspects.name}: write "
                 "recipe=train_baseline and aspects=no_thought, since a baseline has its own output form"
             )
-        if self.optimized_metric is not None and ("evaluate" not in recipe.stages or self.predict.split == PredictSplit.test):
+        if self.optimized_metric is not None and (not recipe.policies or self.predict.split == PredictSplit.test):
             yield (
                 f"optimized_metric={self.optimized_metric} with predict.split={self.predict.split} and recipe={recipe.name}: "
                 "write predict.split=val and a recipe that evaluates; a setting chosen on the test split can't be tested on it"
@@ -148,7 +120,7 @@ class Config(Group):
 
     def _problems_of_services(self) -> Iterator[str]:
         recipe = self.recipe
-        needs_thoughts = self.aspects.plan != PlanKind.none and ("synthesize" in recipe.stages or "sft" in recipe.stages)
+        needs_thoughts = self.aspects.plan != PlanKind.none and not USES_THOUGHTS.isdisjoint(recipe.stages)
         if PolicyName.baseline in recipe.policies and None in (self.baseline.base_url, self.baseline.model):
             yield "recipe=baseline needs baseline.base_url=<service> and baseline.model=<model>, or baseline=gpt_4o"
         if PolicyName.baseline not in recipe.policies and not self.baseline.sends:
@@ -158,21 +130,5 @@ class Config(Group):
                 "teacher.dry_run and teacher.batch_requests need a recipe that learns from thoughts, such as recipe=synthesize, "
                 f"not recipe={recipe.name} with aspects={self.aspects.name}"
             )
-        if not self.reward.judge.sends and ("grpo" not in recipe.stages or self.reward.judge_weight == 0):
+        if not self.reward.judge.sends and (TRAINED_BY[PolicyName.grpo] not in recipe.stages or self.reward.judge_weight == 0):
             yield f"reward.judge.dry_run needs reward=judge and a recipe with grpo, not recipe={recipe.name}"
-
-    def _problems_of_commands(self) -> Iterator[str]:
-        stages = self.recipe.stages
-        files = [self.predictions] if isinstance(self.predictions, str) else self.predictions
-        if files is not None and not (isinstance(files, list) and all(isinstance(file, str) for file in files)):
-            yield f"predictions={self.predictions}: write a file, or [one.jsonl,another.jsonl]"
-        if bool(files) != ("score" in stages):
-            yield (f"predictions={self.predictions} with recipe.stages={list(stages)}: recipe=score needs predictions=<file>")
-        if self.references is not None and not files:
-            yield f"references={self.references}: only recipe=score reads them"
-        if self.adapter is None and "export" in stages:
-            yield "recipe=export needs adapter=<run folder>: which model shall be exported?"
-        if self.adapter is not None and stages not in (["export"], ["chat"]):
-            yield f"adapter={self.adapter}: only recipe=chat and recipe=export take a trained model"
-        if self.export_folder is not None and "export" not in stages:
-            yield f"export_folder={self.export_folder}: only recipe=export writes one"

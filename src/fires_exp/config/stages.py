@@ -43,3 +43,7 @@ TRAINED_BY: Mapping[PolicyName, str] = {
     PolicyName.grpo: "grpo",
     PolicyName.trained_baseline: "train_baseline",
 }
+
+# stages of a recipe that use the thoughts of `teacher`, and those that use `recipe.policies`
+USES_THOUGHTS = frozenset({"synthesize", "sft"})
+USES_POLICIES = frozenset({"evaluate"})

@@ -21,14 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from fires_exp.config.training import TrainerConfig
-from fires_exp.errors import ConfigError
+from fires_exp.errors import ConfigError, ExitCode, signal_exit_code
 
-# exit status of a rank that ends because another rank is lost: the other rank reports the reason
-OTHER_RANK_LOST = 3
 # when a rank fails, the others have this long to notice before they are killed
 GRACE_SECONDS = 60.0
-# as in a shell, 128 + the signal's number is the exit status of a killed process
-SIGNAL_STATUS = 128
 
 # environment variable with the read end of a pipe that closes when the launcher ends
 LAUNCHER_PIPE = "FIRES_EXP_LAUNCHER_PIPE"
@@ -100,7 +96,7 @@ def start_ranks(run_folder: Path, trainer: TrainerConfig, environment: Mapping[s
     os.close(write_end)
     if status < 0:
         print(f"fires_exp: rank {rank} was killed by {signal.Signals(-status).name}; the run is stopped", file=sys.stderr)
-        return SIGNAL_STATUS - status
+        return signal_exit_code(-status)
     if status and rank:
         print(f"fires_exp: rank {rank}: {_last_line(run_folder / f'rank{rank}.txt')}", file=sys.stderr)
     return status
@@ -146,7 +142,7 @@ def _wait(processes: Mapping[int, subprocess.Popen[bytes]]) -> tuple[int, int]:
             _signal_all({rank: process for rank, process in processes.items() if rank not in statuses}, signal.SIGKILL)
             deadline = None
     failed = [(rank, status) for rank, status in statuses.items() if status]
-    own_failures = [(rank, status) for rank, status in failed if status != OTHER_RANK_LOST]
+    own_failures = [(rank, status) for rank, status in failed if status != ExitCode.RANK_LOST]
     rank, status = (own_failures or failed or [(0, 0)])[0]
     return (0 if statuses.get(0) == status else rank), status  # rank 0 has already reported a failure that it shares
 

@@ -1,7 +1,7 @@
-"""A run's model in the format of Hugging Face: `recipe=export adapter=RUN_FOLDER`.
+"""Write a run's model in the format of Hugging Face.
 
-<folder>/config.json, model*.safetensors, generation_config.json    the backbone with every adapter folded in
-         tokenizer*, chat_template.jinja, preprocessor_config.json  what reads text and pictures
+<folder>/config.json, model*.safetensors, generation_config.json    the backbone with every adapter merged into its weights
+         tokenizer*, chat_template.jinja, preprocessor_config.json  tokenizer and image processor
          adapter/                                                   the training alone, as one LoRA adapter
          README.md                                                  the model card
 """
@@ -17,10 +17,10 @@ from transformers import GenerationConfig
 
 from fires_exp.config.model import SamplingConfig
 from fires_exp.errors import StageError
-from fires_exp.export.concat_lora import stack_adapters
+from fires_exp.export.concat_lora import concat_adapters
 from fires_exp.export.load_run import TrainedModel
 from fires_exp.export.model_card import write_card
-from fires_exp.pipeline.workspace import Workspace
+from fires_exp.policy.factory import PolicyFactory
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.templates import system_prompt
 from fires_exp.storage.pretrained import is_hub_id
@@ -28,39 +28,37 @@ from fires_exp.storage.pretrained import is_hub_id
 log = logging.getLogger("fires_exp.pipeline")
 
 
-def export(work: Workspace, trained: TrainedModel) -> Path:
-    """Write the model into a new folder, which is there whole or not at all. Raises `StageError` where the folder is there, or
-    where nothing was trained."""
-    config = work.config
-    folder = Path(config.export_folder).expanduser() if config.export_folder else work.run_folder / "model"
+def export(trained: TrainedModel, factory: PolicyFactory, decoding: SamplingConfig, folder: Path) -> Path:
+    """Write the model into a new folder, complete or not at all; `decoding` becomes its `generation_config.json`. Raises
+    `StageError` where the folder exists, or where nothing was trained."""
     if not trained.adapters:
-        raise StageError(f"{trained.run_folder} ({trained.policy}) trained nothing; there is nothing to export")
+        raise StageError(f"adapter={trained.run_folder}:{trained.policy}: nothing was trained, so there is nothing to export")
     if folder.exists():
-        raise StageError(f"{folder} is there already; write export_folder=<a new folder>")
+        raise StageError(f"output={folder}: exists already; write output=<a new folder>")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write_model(work.policy(trained.adapters), config.predict.decoding, half)
-        backbone = config.backbone
-        public = is_hub_id(backbone.path)
-        stack_adapters(
+        _write_model(factory.build(trained.adapters), decoding, unfinished)
+        backbone = factory.backbone
+        on_hub = is_hub_id(backbone.path)
+        concat_adapters(
             trained.adapters,
-            half / "adapter",
-            base=str(backbone.path) if public else backbone.name,
-            revision=backbone.revision if public else None,
+            unfinished / "adapter",
+            base=str(backbone.path) if on_hub else backbone.name,
+            revision=backbone.revision if on_hub else None,
         )
-        write_card(half, trained.run_folder, trained.policy, trained.tree, trained.facts, system_prompt(work.plan))
-        half.chmod(0o755)  # a temporary folder is its owner's alone
-        half.rename(folder)
+        write_card(unfinished, trained, system_prompt(factory.plan))
+        unfinished.chmod(0o755)  # mkdtemp gives access to the owner alone
+        unfinished.rename(folder)
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     log.info("exported %s of %s to %s", trained.policy, trained.run_folder, folder)
     return folder
 
 
 def _write_model(policy: Policy, decoding: SamplingConfig, folder: Path) -> None:
-    """Weights, and everything that makes `generate` answer as the evaluation did: its decoding, without the tokens that no
-    completion may hold."""
+    """Weights, tokenizer and image processor, and a generation config with which `generate` answers as the evaluation did: its
+    decoding, and the tokens suppressed that no completion may contain."""
     sampling = {"temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": 0} if decoding.temperature else {}
     policy.model.generation_config = GenerationConfig(
         max_new_tokens=decoding.max_new_tokens,

@@ -1,100 +1,113 @@
-"""A run's model, to talk to or to export: `adapter=RUN_FOLDER`, or `RUN_FOLDER:POLICY`."""
+"""The model of a run, to export it or to chat with it: `adapter=RUN_FOLDER`, or `RUN_FOLDER:POLICY`."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from fires_exp.config.load import load_config
-from fires_exp.config.root import Config
+from fires_exp.config.commands import ModelConfig
+from fires_exp.config.load import load_as
+from fires_exp.config.model import BackboneConfig
 from fires_exp.errors import ConfigError, StageError
-from fires_exp.storage.artifacts import DONE, reuse
+from fires_exp.storage.artifacts import is_finished, read_artifact
 from fires_exp.training.fit import ADAPTER
 
 log = logging.getLogger("fires_exp.pipeline")
 
-# whose adapters are folded in, in this order
-TRAINED_STAGES: Mapping[str, tuple[str, ...]] = {"zero_shot": (), "sft": ("sft",), "grpo": ("sft", "grpo")}
-# what a model was trained with it is used with
+# the settings of a run that hold wherever its model is used
 MODEL_KEYS = ("aspects", "frames", "prompt", "predict")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """A policy of a run. `tree` is the run's resolved configuration, `facts` its `run.json`, as they stand there: an older run
-    may lack keys. `adapters` are folded into the backbone in their order."""
+    """A policy of a run.
+
+    `resolved` is the run's resolved.yaml and `record` its run.json, both as plain containers: an older run may lack keys.
+    `adapters` are merged into the backbone in this order.
+    """
 
     run_folder: Path
     policy: str
-    tree: Mapping[str, Any]
-    facts: Mapping[str, Any]
+    resolved: Mapping[str, Any]
+    record: Mapping[str, Any]
     adapters: tuple[Path, ...]
 
 
-def read_trained(argument: str, artifacts: Path) -> TrainedModel:
-    """The model that `adapter=` names; without a policy the most trained one. An artifact that is not where the run left it is
-    looked for in `artifacts`. Raises `ConfigError` and `StageError` in one line where there is none."""
-    run_folder, policy = _named(argument)
-    tree, facts = _read(run_folder / "resolved.yaml", yaml.safe_load), _read(run_folder / "run.json", json.loads)
-    if (tree.get("trained_baseline") or {}).get("name", "none") != "none":
+def read_trained(adapter: str, artifacts: Path) -> TrainedModel:
+    """The model that `adapter=` names; without a policy, the one that was trained last. An artifact that is not where the run
+    left it is searched for in `artifacts`. Raises `ConfigError` or `StageError` in one line where there is no such model."""
+    run_folder, policy = _split(adapter)
+    resolved = _read_mapping(run_folder / "resolved.yaml", yaml.safe_load)
+    record = _read_mapping(run_folder / "run.json", json.loads)
+    if (resolved.get("trained_baseline") or {}).get("name", "none") != "none":
+        raise ConfigError(f"adapter={adapter}: a trained baseline answers in another form; name a run of FIRES or an ablation")
+    policies: Mapping[str, Sequence[Mapping[str, Any]]] = record.get("policies") or {}
+    if not policies:
         raise ConfigError(
-            f"adapter={argument}: a trained baseline answers in a form of its own; name a run of FIRES or an ablation"
+            f"adapter={adapter}: {run_folder / 'run.json'} lists no policies; name another run, or run it again: "
+            f"fires-exp resume {run_folder}"
         )
-    made = {stage["stage"]: stage for stage in facts.get("stages", [])}
-    there = [name for name, stages in TRAINED_STAGES.items() if name == "zero_shot" or stages[-1] in made]
-    policy = policy or there[-1]
-    if policy not in there:
-        raise ConfigError(f"adapter={argument}: the run has {', '.join(there)}; write adapter={run_folder}:{there[-1]}")
-    adapters = tuple(_adapter(made[stage], artifacts) for stage in TRAINED_STAGES[policy] if stage in made)
-    return TrainedModel(run_folder=run_folder, policy=policy, tree=tree, facts=facts, adapters=adapters)
+    policy = policy or list(policies)[-1]
+    if policy not in policies:
+        raise ConfigError(
+            f"adapter={adapter}: the run has {', '.join(policies)}; write adapter={run_folder}:{list(policies)[-1]}"
+        )
+    adapters = tuple(_adapter_folder(artifact, artifacts) for artifact in policies[policy])
+    return TrainedModel(run_folder=run_folder, policy=policy, resolved=resolved, record=record, adapters=adapters)
 
 
-def with_model_of(config: Config, trained: TrainedModel) -> Config:
-    """The configuration with what the run's model was trained with. Its backbone too, unless the configuration names the same
-    one: then its own path and precision hold."""
-    tree = asdict(config)
-    missing = [key for key in (*MODEL_KEYS, "backbone") if key not in trained.tree]
+def model_config(trained: TrainedModel, backbone: BackboneConfig) -> ModelConfig:
+    """The settings that the run's model was trained with. `backbone` takes the place of the run's where both have one name: its
+    path and precision may differ on this machine."""
+    path = trained.run_folder / "resolved.yaml"
+    missing = [key for key in (*MODEL_KEYS, "backbone") if key not in trained.resolved]
     if missing:
-        raise ConfigError(f"{trained.run_folder / 'resolved.yaml'}: no {missing[0]}; name the folder of a run")
-    tree |= {key: trained.tree[key] for key in MODEL_KEYS}
-    if trained.tree["backbone"].get("name") != config.backbone.name:
-        tree["backbone"] = trained.tree["backbone"]
-        log.info("backbone: %s, as in the run", tree["backbone"].get("name"))
-    return load_config(tree)
+        raise ConfigError(f"{path}: no {missing[0]}; name the folder of a run")
+    settings = {key: trained.resolved[key] for key in MODEL_KEYS}
+    if trained.resolved["backbone"].get("name") == backbone.name:
+        settings["backbone"] = asdict(backbone)
+    else:
+        settings["backbone"] = trained.resolved["backbone"]
+        log.info("backbone: %s, as in the run", settings["backbone"].get("name"))
+    try:
+        return load_as(ModelConfig, settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
-def _named(argument: str) -> tuple[Path, str]:
-    whole = Path(argument).expanduser()
-    folder, _, policy = argument.rpartition(":")
-    run_folder, policy = (whole, "") if whole.is_dir() or not folder else (Path(folder).expanduser(), policy)
+def _split(adapter: str) -> tuple[Path, str]:
+    """Run folder and policy; the policy is empty where none is named."""
+    path = Path(adapter).expanduser()
+    folder, _, policy = adapter.rpartition(":")
+    run_folder, policy = (path, "") if path.is_dir() or not folder else (Path(folder).expanduser(), policy)
     if not (run_folder / "run.json").is_file():
         raise ConfigError(
-            f"adapter={argument}: {run_folder / 'run.json'} is not there; name the folder of a run, or RUN_FOLDER:POLICY"
+            f"adapter={adapter}: {run_folder / 'run.json'} does not exist; name the folder of a run, or RUN_FOLDER:POLICY"
         )
     return run_folder, policy
 
 
-def _read(path: Path, parse: Any) -> dict[str, Any]:
+def _read_mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     try:
-        found = parse(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise ConfigError(f"{path} cannot be read; name another run, or run it again")
-    return found
+    return content
 
 
-def _adapter(made: Mapping[str, Any], artifacts: Path) -> Path:
-    places: Sequence[Path] = (Path(made["folder"]), artifacts / made["stage"] / made["key"])
-    for place in places:
-        if (place / DONE).is_file():
-            return reuse(place).folder / ADAPTER
+def _adapter_folder(artifact: Mapping[str, Any], artifacts: Path) -> Path:
+    candidates = (Path(artifact["folder"]), artifacts / artifact["stage"] / artifact["key"])
+    for folder in candidates:
+        if is_finished(folder):
+            return read_artifact(folder).folder / ADAPTER
     raise StageError(
-        f"{places[0]} is gone, and nothing is in {places[1]}; write paths.artifacts=<where it lies>, or run the run again"
+        f"{candidates[0]} and {candidates[1]} do not exist; write paths.artifacts=<folder of the artifacts>, or run it again"
     )

@@ -1,4 +1,4 @@
-"""The model card of an exported model: the README.md that the Hugging Face hub shows, from what its run left."""
+"""The model card of an exported model: the README.md that the Hugging Face hub shows, from the files of its run."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fires_exp.config.secrets import without_secrets
 from fires_exp.export.disclaimer import NOTICE
-from fires_exp.export.licenses import EPITOME, TEACHERS, Source, backbone_source, dataset_source
-from fires_exp.report.provenance import CAVEATS
+from fires_exp.export.licenses import EPITOME, TEACHERS, LicensedSource, backbone_source, dataset_source
+from fires_exp.export.load_run import TrainedModel
+from fires_exp.report.provenance import CAVEATS, policy_uses
 
-ONLY_HERE = "<a path on the training machine>"
-# what does not concern the model
-_LEFT_OUT = ("paths", "logger", "predictions", "references", "adapter", "export_folder", "chat")
-# leaves that name places on the machine that trained, whatever they look like
-_PLACES = ("root", "video_root", "scorer", "data", "batch_requests", "batch_results", "base_url")
+HIDDEN_PATH = "<a path on the training machine>"
+# groups that do not concern the model
+_LEFT_OUT = ("paths", "logger")
+# keys whose values are paths or addresses, whatever they look like
+_PATH_KEYS = ("root", "video_root", "scorer", "data", "batch_requests", "batch_results", "base_url")
 _LOCAL_PATH = re.compile(r"~|\.{0,2}/|[A-Za-z]:\\")
 
 
-def write_card(
-    folder: Path, run_folder: Path, policy: str, tree: Mapping[str, Any], facts: Mapping[str, Any], system_prompt: str
-) -> Path:
-    """Write `README.md` into `folder`, for a policy of the run whose resolved tree and `run.json` are given."""
-    table = _metrics(run_folder)
+def write_card(folder: Path, trained: TrainedModel, system_prompt: str) -> Path:
+    """Write `README.md` into `folder`; `system_prompt` is the one that the model was trained with."""
+    policy, tree, record = trained.policy, trained.resolved, trained.record
+    table = _metrics(trained.run_folder)
     rows = table.get("policies", {}).get(policy, [])
     backbone, dataset = backbone_source(tree["backbone"]), dataset_source(tree["dataset"]["name"])
-    license = _license(tree, policy, backbone, dataset)
+    license = _license(tree, record, policy, backbone, dataset)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701  # it is Markdown; what goes in is the project's own, or escaped by `_plain`
+        autoescape=False,  # noqa: S701  # Markdown, whose values are the project's own or escaped by `_plain`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -49,12 +49,12 @@ def write_card(
         backbone=backbone,
         dataset=dataset,
         license=license,
-        epitome=EPITOME if _scored_by_epitome(tree, policy) else "",
-        teacher=_teacher(tree, policy),
+        epitome=EPITOME if _scored_by_epitome(tree, record, policy) else "",
+        teacher=_teacher(tree, record, policy),
         honesty=_honesty(tree),
         table=table,
         rows=rows,
-        facts=facts,
+        facts=record,
         system_prompt=system_prompt,
         config=yaml.safe_dump(shareable(tree), sort_keys=False, allow_unicode=True).rstrip(),
     )
@@ -64,7 +64,7 @@ def write_card(
 
 
 def shareable(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's configuration concerns the model, without paths of the machine that it was trained on."""
+    """The part of a run's configuration that concerns the model, without paths of the machine that it was trained on."""
     return {name: _shareable(node, name) for name, node in tree.items() if name not in _LEFT_OUT}
 
 
@@ -73,8 +73,8 @@ def _shareable(node: Any, key: str) -> Any:
         return {name: _shareable(value, name) for name, value in node.items()}
     if isinstance(node, list):
         return [_shareable(value, key) for value in node]
-    local = isinstance(node, str) and (key in _PLACES or _LOCAL_PATH.match(node) is not None)
-    return ONLY_HERE if local else node
+    local = isinstance(node, str) and (key in _PATH_KEYS or _LOCAL_PATH.match(node) is not None)
+    return HIDDEN_PATH if local else node
 
 
 def _metrics(run_folder: Path) -> dict[str, Any]:
@@ -82,7 +82,9 @@ def _metrics(run_folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _header(name: str, table: Mapping[str, Any], rows: list[dict[str, Any]], backbone: Source, license: str | None) -> str:
+def _header(
+    name: str, table: Mapping[str, Any], rows: list[dict[str, Any]], backbone: LicensedSource, license: str | None
+) -> str:
     results = [
         EvalResult(
             task_type="text-generation",
@@ -111,30 +113,32 @@ def _header(name: str, table: Mapping[str, Any], rows: list[dict[str, Any]], bac
     return str(data.to_yaml())
 
 
-def _license(tree: Mapping[str, Any], policy: str, backbone: Source, dataset: Source) -> str | None:
-    """The license that the weights can have; None where something that they were made from restricts its use or says nothing."""
-    restricted = _scored_by_epitome(tree, policy) or tree.get("teacher", {}).get("name") == "openai"
+def _license(
+    tree: Mapping[str, Any], record: Mapping[str, Any], policy: str, backbone: LicensedSource, dataset: LicensedSource
+) -> str | None:
+    """The license that the weights can have; None where one of their sources restricts its use or states no license."""
+    restricted = _scored_by_epitome(tree, record, policy) or tree.get("teacher", {}).get("name") == "openai"
     return backbone.license if backbone.license == dataset.license and not restricted else None
 
 
-def _scored_by_epitome(tree: Mapping[str, Any], policy: str) -> bool:
+def _scored_by_epitome(tree: Mapping[str, Any], record: Mapping[str, Any], policy: str) -> bool:
     reward = tree.get("reward", {})
     named = (reward.get("support_skill") or {}).get("scorer") or tree.get("epitome", {}).get("data")
-    return policy == "grpo" and bool(named) and reward.get("support_skill_weight", 0) > 0
+    return policy_uses(record, policy, "reward") and bool(named) and reward.get("support_skill_weight", 0) > 0
 
 
-def _teacher(tree: Mapping[str, Any], policy: str) -> str:
-    thinks = tree["aspects"]["plan"] != "none" and policy != "zero_shot" and "sft" in tree["recipe"]["stages"]
+def _teacher(tree: Mapping[str, Any], record: Mapping[str, Any], policy: str) -> str:
+    thinks = tree["aspects"]["plan"] != "none" and policy_uses(record, policy, "teacher")
     teacher = tree.get("teacher", {})
     return TEACHERS.get(str(teacher.get("name")), "").format(model=teacher.get("model")) if thinks else ""
 
 
 def _honesty(tree: Mapping[str, Any]) -> list[str]:
-    """What a reader must know before believing a number, as the report's page has it."""
-    named = [(group, str((tree.get(group) or {}).get("name"))) for group in ("backbone", "dataset", "reward")]
-    return [CAVEATS[group, name] for group, name in named if (group, name) in CAVEATS]
+    """The warnings about numbers of a stand-in backbone, dataset or reward, as on the report's page."""
+    names = [(group, str((tree.get(group) or {}).get("name"))) for group in ("backbone", "dataset", "reward")]
+    return [CAVEATS[group, name] for group, name in names if (group, name) in CAVEATS]
 
 
 def _plain(text: str) -> str:
-    """On one line, without what Markdown or HTML reads as its own."""
+    """On one line, without characters that Markdown or HTML interprets."""
     return re.sub(r"[\s<>`|\[\]#*_]+", " ", text).strip()

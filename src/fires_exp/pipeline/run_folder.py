@@ -31,6 +31,7 @@ from fires_exp.report.run_record import FINISHED, RunRecord, StageProgress, Stag
 from fires_exp.storage.files import complete_lines, write_atomically
 from fires_exp.training.fit import COMPLETIONS, METRICS
 from fires_exp.training.loggers.factory import open_logger, replay_steps
+from fires_exp.training.loggers.run_folder import RunFolderLogger
 
 log = logging.getLogger("fires_exp.pipeline")
 
@@ -114,7 +115,8 @@ class RunFolder:
 
     def open_loggers(self, stage: str, stage_folder: Path) -> list[Logger]:
         """The configured logger, and this folder's own metrics.jsonl and page."""
-        return [*self.open_configured_logger(stage, stage_folder), RunFolderLogger(self, stage, stage_folder)]
+        self.copy_steps(stage, stage_folder)
+        return [*self.open_configured_logger(stage, stage_folder), RunFolderLogger(self.path, stage, self.refresh)]
 
     def open_configured_logger(self, stage: str, stage_folder: Path) -> list[Logger]:
         """The configured logger in `logs/`, with the steps that an interrupted run had logged."""
@@ -163,39 +165,3 @@ class RunFolder:
         index = self._indices.get(stage.folder)
         if self._record is not None and index is not None:
             self._record.update_stage(index, state, seconds=seconds)
-
-
-class RunFolderLogger(Logger):
-    """Adds every step to the run folder as it is logged, and refreshes the page."""
-
-    def __init__(self, folder: RunFolder, stage: str, stage_folder: Path) -> None:
-        super().__init__()
-        self._folder = folder
-        self._stage = stage
-        folder.copy_steps(stage, stage_folder)
-
-    @property
-    def name(self) -> str:
-        return "run_folder"
-
-    @property
-    def version(self) -> int:
-        return 0
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """`resolved.yaml` holds them."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        row = {"stage": self._stage, "step": step, **{name: value for name, value in metrics.items() if name != "epoch"}}
-        self._append(METRICS, [row])
-
-    def log_completions(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Rows of `completions.jsonl`."""
-        self._append(COMPLETIONS, rows)
-
-    def save(self) -> None:
-        self._folder.refresh()
-
-    def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        with (self._folder.path / name).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=name == METRICS) + "\n" for row in rows)

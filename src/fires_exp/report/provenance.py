@@ -76,6 +76,15 @@ def _is_used(choice: str, stages: frozenset[str] | None) -> bool:
     return users is None or stages is None or not stages.isdisjoint(users)
 
 
+def policy_uses(record: Mapping[str, Any], policy: str, choice: str) -> bool:
+    """Whether a stage behind a trained policy reads a choice of `STAGES_OF_CHOICE`: one whose adapter it has, or one that trained
+    no adapter, such as the synthesis of thoughts. False for an untrained policy."""
+    adapters = {name: {row["stage"] for row in rows} for name, rows in record.get("policies", {}).items()}
+    own = adapters.get(policy, set())
+    others = set().union(*adapters.values()) - own
+    return bool(own) and _is_used(choice, (stage_names(record) or frozenset()) - others)
+
+
 def badges_of(record: Mapping[str, Any], config: Mapping[str, Any], choices: Mapping[str, str]) -> tuple[str, ...]:
     """Caveats, one short sentence each."""
     badges = [text for (group, name), text in CAVEATS.items() if choices.get(group) == name]

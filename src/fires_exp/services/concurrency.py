@@ -19,8 +19,8 @@ log = logging.getLogger("fires_exp.services")
 
 
 class ConcurrentClient:
-    """Keeps up to `in_flight` requests in flight. A response is stored before it is yielded, so a run that ends for any reason
-    loses at most the requests in flight. The budget covers all requests of one client and what it has counted before."""
+    """Keeps up to `max_concurrent_requests` requests in flight. A response is stored before it is yielded, so a run that ends for
+    any reason loses at most the requests in flight. The budget covers the requests of one client and those counted before."""
 
     def __init__(self, config: ServiceConfig, cache: ResponseCache, budget: Budget) -> None:
         self._config = config

@@ -11,7 +11,7 @@ from fires_exp.config.training import HealthConfig, StopConfig
 from fires_exp.data.dataset import read_dataset
 from fires_exp.grpo.monitoring.collapse import first_collapse, signs_beyond
 from fires_exp.grpo.monitoring.health import HealthMonitor, Sign, copies_history, is_short_question, normalize
-from fires_exp.thinking.rule_teacher import annotate
+from fires_exp.thinking.rule_teacher import thought_by_rules
 from fires_exp.thinking.tags import ParsedCompletion
 
 NEVER = StopConfig(patience_steps=1, **{sign.value: None for sign in Sign})
@@ -53,7 +53,7 @@ def steps_of(examples):
 def healthy(examples):
     """Each example with its reference response and the rule-based teacher's thought, and a malformed completion."""
     return [
-        (example, [parsed(example.reference_response, annotate(example, FLEXIBLE).text), parsed("…", well_formed=False)])
+        (example, [parsed(example.reference_response, thought_by_rules(example, FLEXIBLE).text), parsed("…", well_formed=False)])
         for example in examples
     ]
 

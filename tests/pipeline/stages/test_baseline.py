@@ -203,8 +203,8 @@ def test_a_baseline_that_was_killed_is_asked_what_is_missing_and_no_more(tmp_pat
         first.kill()
         first.wait()
         time.sleep(0.3)  # what was under way is answered into the void
-        (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-        kept, sent = cache.read_text().count("\n"), len(server.requests)
+        (response_file,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+        kept, sent = response_file.read_text().count("\n"), len(server.requests)
         assert sent < 24
         assert sent - kept <= 3
         again = subprocess.run(

@@ -12,9 +12,9 @@ from making import MEANS, SORRY, WHAT, write_support_pairs
 
 from fires_exp.config.load import load_config, register_schema
 from fires_exp.errors import ConfigError, DataError
-from fires_exp.pipeline.stages import epitome
 from fires_exp.pipeline.planner import Planner
 from fires_exp.pipeline.run_folder import RunFolder
+from fires_exp.pipeline.stages import epitome
 from fires_exp.pipeline.stages.epitome import EpitomeStage, plan_scorer
 from fires_exp.report.tables import skill_table
 from fires_exp.scores.epitome.levels import SkillLevels

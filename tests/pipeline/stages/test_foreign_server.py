@@ -102,9 +102,10 @@ def test_a_baseline_behind_transformers_serve_answers_and_is_scored(url, model, 
     assert len(rows) == 3
     assert all(row["completion"] for row in rows)
     assert {row["finish_reason"] for row in rows} <= {"length", "stop"}
-    (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+    (response_file,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
     assert all(
-        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8 for answer in lines(cache)
+        answer["usage"]["prompt_tokens"] > 50 and 1 <= answer["usage"]["completion_tokens"] <= 8
+        for answer in lines(response_file)
     )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "BLEU-2" in {row["name"] for row in metrics["policies"]["baseline"]}
@@ -120,8 +121,8 @@ def test_a_teacher_behind_transformers_serve_is_asked_again_and_what_it_says_is_
             "teacher.api_key_env=null", "teacher.max_tokens=8", "teacher.attempts=2", "teacher.retries=0", "frames=none",
             "dataset.limit.train=3",
         )  # fmt: skip
-    (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-    answers = lines(cache)
+    (response_file,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+    answers = lines(response_file)
     assert len(answers) == 6
     assert all(answer["usage"]["prompt_tokens"] > 500 for answer in answers)  # demonstrations, conversation and response
     (aside,) = (tmp_path / "artifacts" / "thoughts").glob("*/set_aside.jsonl")

@@ -101,7 +101,7 @@ def test_a_judge_that_fails_stops_the_run_and_the_rest_is_asked_when_it_is_back(
         return longer(body)
 
     with serving(for_a_while) as server:
-        with pytest.raises(ServiceError, match=r"requests in a row without an answer, the last for .*status 503: down") as caught:
+        with pytest.raises(ServiceError, match=r"requests .*status 503: down") as caught:
             start(server, "reward.judge.max_concurrent_requests=1", name="failed")
         assert "\n" not in str(caught.value)
         assert list((tmp_path / "artifacts" / "grpo").glob("*/checkpoints/step-*.ckpt"))
@@ -165,8 +165,8 @@ def test_a_dry_run_counts_and_sends_nothing(start, capsys, monkeypatch):
         assert server.requests == []
     said = capsys.readouterr().out
     assert "48 requests to gpt-4o-2024-11-20 at http://127.0.0.1" in said  # 3 steps * 2 prompts * 4 completions * 2 orders
-    assert "384 answer tokens at most" in said  # 8 each
-    assert re.search(r"^0\.\d\d at most", said, re.MULTILINE)
+    assert "384 completion tokens" in said  # 8 each
+    assert re.search(r"cost at most 0\.\d\d", said)
     assert "3 steps of GRPO" in said
     assert not (folder / "metrics.json").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -175,13 +176,14 @@ def test_a_dry_run_counts_and_sends_nothing(start, monkeypatch, capsys):
         assert server.requests == []
     said = capsys.readouterr().out
     assert "8 requests to stub at http://127.0.0.1" in said
-    assert "(0 answers are there already)" in said
-    assert "3200 answer tokens at most" in said  # 8 * 400
-    frames = int(said.split(" of which ")[1].split()[0])
+    assert "(0 responses are cached)" in said
+    assert "3200 completion tokens" in said  # 8 * 400
+    prompt, frame_tokens, frames = map(
+        int, re.search(r"about (\d+) prompt tokens, (\d+) of them for (\d+) frames", said).groups()
+    )
     assert 8 <= frames <= 16
-    assert f"{frames} frames take {frames * 255}" in said
-    prompt = int(said.split("\n")[2].split()[0])
-    assert f"{(2 * prompt + 10 * 3200) / 1e6:.2f} at most" in said
+    assert frame_tokens == frames * 255
+    assert f"cost at most {(2 * prompt + 10 * 3200) / 1e6:.2f}" in said
     assert not (folder / "thoughts.jsonl").exists()
 
 
@@ -229,13 +231,13 @@ def test_the_backbone_can_be_its_own_teacher_and_goes_on_where_it_was(start, tmp
     local = ["teacher=local", "aspects=free", "teacher.max_tokens=5", "teacher.temperature=1.0", "dataset.limit.train=3"]
     with pytest.raises(StageError, match=r"not one of 3 thoughts"):  # a random model does not stop by itself within 5 tokens
         start(*local, "teacher.attempts=2")
-    (cache,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
-    answers = lines(cache)
+    (response_file,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
+    answers = lines(response_file)
     assert len(answers) == 6
     assert all(0 < row["usage"]["completion_tokens"] <= 5 for row in answers)
     with pytest.raises(StageError):
         start(*local, "teacher.attempts=2")
-    assert lines(cache) == answers
+    assert lines(response_file) == answers
 
 
 def test_the_backbone_s_thoughts_are_banked_with_its_name(start, monkeypatch):
@@ -274,8 +276,8 @@ def test_a_kill_loses_at_most_the_requests_under_way_and_none_is_made_twice_but_
         first.kill()
         first.wait()
         time.sleep(0.3)  # what was under way is answered into the void
-        (cache,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
-        kept, sent = cache.read_text().count("\n"), len(server.requests)
+        (response_file,) = (tmp_path / "artifacts" / "answers").glob("*.jsonl")
+        kept, sent = response_file.read_text().count("\n"), len(server.requests)
         assert sent < 30
         assert sent - kept <= 3
         again = subprocess.run(

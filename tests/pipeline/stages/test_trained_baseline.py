@@ -127,10 +127,10 @@ def test_a_turn_of_many_histories_is_asked_about_once_and_a_killed_stage_asks_wh
     monkeypatch.setattr(chat_models, "sample_completions", lambda *all: asked.append(len(all[1])) or sample(*all))
     start("smes", "hints.batch_size=1")
     told = [row for path in (tmp_path / "artifacts" / "hints").glob("*/hints.jsonl") for row in lines(path)]
-    (cache,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
-    assert len(asked) == len(lines(cache)) < sum(bool(hint) for row in told for hint in row["hints"])
+    (response_file,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
+    assert len(asked) == len(lines(response_file)) < sum(bool(hint) for row in told for hint in row["hints"])
     start("smes", "hints.batch_size=1", "dataset.limit.test=2", name="fewer")
-    assert len(asked) == len(lines(cache))
+    assert len(asked) == len(lines(response_file))
 
 
 def test_a_baseline_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(start, tmp_path, monkeypatch):
@@ -197,7 +197,7 @@ def test_data_without_labels_are_one_line_before_anything_is_made(start, tmp_pat
     rows = [{"id": f"c{place}", "split": split, "turns": turns} for place, split in enumerate(["train"] * 4 + ["test"])]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     own = ["dataset=jsonl", f"dataset.root={tmp_path / 'own.jsonl'}"]
-    with pytest.raises(DataError, match=r"no strategy for c0-1 \(4 of 4 instances of dataset=jsonl have none\)"):
+    with pytest.raises(DataError, match=r"c0-1 .*strategy \(4 of 4 instances of dataset=jsonl"):
         start("blenderbot_joint", *own)
     with pytest.raises(DataError, match=r"no seeker emotion .* trained_baseline=smes .* dataset=mesc or dataset=sample"):
         start("smes", *own)

@@ -51,21 +51,23 @@ def read_model_dims(config: BackboneConfig, cache: Path) -> ModelDims:
     """Of a hub's backbone only `config.json` is fetched. Raises `BackboneError` where it can't be had."""
     source = backbone_source(config, cache)
     try:
-        found = AutoConfig.from_pretrained(source, revision=config.revision)
+        model_config = AutoConfig.from_pretrained(source, revision=config.revision)
     except (OSError, ValueError) as error:
         raise unreachable(config, OSError(str(error))) from None
-    if found.model_type != "qwen2_5_vl":
-        raise BackboneError(f"backbone {config.name}: {source} is of type {found.model_type}; write one of type qwen2_5_vl")
+    if model_config.model_type != "qwen2_5_vl":
+        raise BackboneError(
+            f"backbone {config.name}: {source} is of type {model_config.model_type}; write one of type qwen2_5_vl"
+        )
     with torch.device("meta"):
-        model = Qwen2_5_VLForConditionalGeneration(found)
-    text, vision = found.text_config, found.vision_config
+        model = Qwen2_5_VLForConditionalGeneration(model_config)
+    text, vision = model_config.text_config, model_config.vision_config
     head_width = text.hidden_size // text.num_attention_heads
     linears = tuple(
         (name, module.in_features, module.out_features)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
     )
-    stored = found.dtype if isinstance(found.dtype, torch.dtype) else torch.float32
+    stored = model_config.dtype if isinstance(model_config.dtype, torch.dtype) else torch.float32
     return ModelDims(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linear_parameters=sum(wide_in * wide_out for name, wide_in, wide_out in linears if ".language_model." in name),

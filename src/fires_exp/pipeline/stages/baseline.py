@@ -84,7 +84,7 @@ class BaselineStage(Stage):
             "frames": [asdict(self.factory.frames), self.config.frames_in_shots],
             "plan": asdict(self.factory.plan),
             "prompt": system_prompt(self.factory.plan),
-            "asked_of": response_settings(self.config),
+            "response_settings": response_settings(self.config),
         }
 
     def check(self) -> None:

@@ -128,8 +128,8 @@ class EpitomeStage(Stage):
         trunk = Trunk(encoder, config.frozen_layers).to(self.device)
         encoded = self._encode(trunk, TextReader(tokenizer, config.max_tokens), int(tokenizer.pad_token_id), split)
         mechanisms, results = [], []
-        for place, name in enumerate(MECHANISMS):
-            tried = [self._train(encoder, encoded, folder, place, loss, int(tokenizer.pad_token_id)) for loss in config.losses]
+        for index, name in enumerate(MECHANISMS):
+            tried = [self._train(encoder, encoded, folder, index, loss, int(tokenizer.pad_token_id)) for loss in config.losses]
             best = max(tried, key=lambda result: result["val_macro_f1"])
             log.info("epitome: %s: %s", name, ", ".join(f"{result['loss']} {result['val_macro_f1']:.3f}" for result in tried))
             mechanism = new_mechanism(encoder, config.frozen_layers, dropout=config.dropout, encoder_dropout=0.0)
@@ -171,18 +171,18 @@ class EpitomeStage(Stage):
         encoder: Any,
         encoded: dict[Split, EncodedPairs],
         folder: Path,
-        place: int,
+        index: int,
         loss: str,
         pad_id: int,
     ) -> dict[str, Any]:
         """Train one mechanism with one loss, or go on with it; what it reached on val. A finished one is not trained again."""
-        config, name = self.config, MECHANISMS[place]
+        config, name = self.config, MECHANISMS[index]
         home = folder / "tried" / f"{name}-{loss}"
         home.mkdir(parents=True, exist_ok=True)
         if (home / RESULT).is_file():
             result: dict[str, Any] = json.loads((home / RESULT).read_text())
             return result
-        train = encoded["train"].labeled(place)
+        train = encoded["train"].labeled(index)
         seed = stream_seed(self.seed, "epitome", name)
         torch.manual_seed(seed)
         mechanism = new_mechanism(encoder, config.frozen_layers, dropout=config.dropout, encoder_dropout=config.encoder_dropout)
@@ -193,7 +193,7 @@ class EpitomeStage(Stage):
             mechanism,
             config,
             weights=level_weights([pair.level for pair in train], loss),
-            val=encoded["val"].labeled(place),
+            val=encoded["val"].labeled(index),
             steps_per_epoch=len(plan) // config.epochs,
             seed=seed,
             pad_id=pad_id,
@@ -223,8 +223,8 @@ class EpitomeStage(Stage):
         """The scorer's own test table and its pictures."""
         tables: dict[str, LevelTable] = {}
         rows: dict[str, Any] = {}
-        for place, (name, mechanism) in enumerate(zip(MECHANISMS, mechanisms, strict=True)):
-            pairs = test.labeled(place)
+        for index, (name, mechanism) in enumerate(zip(MECHANISMS, mechanisms, strict=True)):
+            pairs = test.labeled(index)
             logits: dict[int, Tensor] = {}
             bits: dict[int, Tensor] = {}
 
@@ -234,7 +234,7 @@ class EpitomeStage(Stage):
             predict_pairs(mechanism.to(self.device), pairs, pad_id, self.device, see)
             tables[name] = level_table([pair.level for pair in pairs], torch.stack([logits[pair] for pair in range(len(pairs))]))
             carried = [pair for pair in range(len(pairs)) if pairs[pair].level > 0]
-            best, tried = results[place]
+            best, tried = results[index]
             rows[name] = asdict(tables[name]) | {
                 "rationale_token_f1": token_f1(
                     torch.cat([pairs[pair].rationale for pair in carried]), torch.cat([bits[pair] for pair in carried]), IGNORED

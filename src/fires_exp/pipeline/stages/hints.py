@@ -1,9 +1,9 @@
 """What a vision-language model tells a trained baseline beforehand, as a stage: one JSON line an instance.
 
-    hints.jsonl    {"id": instance, "hints": [one text a turn of its history, empty where nothing was asked]}
+    hints.jsonl    {"id": instance, "hints": [one text a turn of its history, empty where nothing was parts]}
 
-Answers are kept outside the artifact, in `answers/` (`service/ledger.py`), as they come: a run that was killed, a larger draw
-or another baseline with the same question asks what is new and nothing else. A turn that stands in many histories is asked about
+Responses are cached outside the artifact (`services/response_cache.py`): a run that was killed, a larger draw or another
+baseline with the same question requests only what is new. A turn that stands in many histories is parts about
 once.
 """
 
@@ -124,8 +124,8 @@ def read_hints(folder: Path) -> dict[str, list[str]]:
 def _turns(example: SupportExample) -> list[SupportExample]:
     """Each seeker turn that has a clip, as an instance whose history is that turn."""
     return [
-        replace(example, id=f"{example.id}, turn {place + 1}", history=(turn,))
-        for place, turn in enumerate(example.history)
+        replace(example, id=f"{example.id}, turn {index + 1}", history=(turn,))
+        for index, turn in enumerate(example.history)
         if _may_show(turn)
     ]
 
@@ -135,7 +135,7 @@ def _may_show(turn: Utterance) -> bool:
 
 
 def _without_clips(example: SupportExample) -> SupportExample:
-    """The history without its clips: it is asked about by text alone."""
+    """The history without its clips: it is parts about by text alone."""
     return replace(example, history=tuple(replace(turn, clip=None) for turn in example.history))
 
 
@@ -153,13 +153,13 @@ def _hints_of(hint: Hint, example: SupportExample, answers: Mapping[str, str]) -
 
 def _questions(
     hint: Hint,
-    asked: Mapping[str, SupportExample],
+    parts: Mapping[str, SupportExample],
     reader: FrameReader,
     processor: ImageChatProcessor,
     max_tokens: int,
     bar: tqdm,
 ) -> Iterator[ChatRequest]:
-    for key, part in asked.items():
+    for key, part in parts.items():
         frames = reader.frames_of(part)
         if hint.about == "turn" and not any(frames):
             bar.update()

@@ -119,7 +119,7 @@ class ThoughtsStage(Stage):
             "leaks": asdict(self._leaks),
         }
         if config.name == "openai":
-            return inputs | {"asked_of": response_settings(config)}
+            return inputs | {"response_settings": response_settings(config)}
         return inputs | {
             "backbone": asdict(factory.backbone),
             "sampling": [asdict(self._sampling), self.seed, factory.device.type],

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fires_exp.baselines.interface import TrainedBaseline
 from fires_exp.baselines.labels import check_labels
-from fires_exp.baselines.models import BackboneBaseline, BaselineModel, Seq2SeqBaseline, WrittenText
+from fires_exp.baselines.models import BackboneBaseline, Seq2SeqBaseline, TrainableModel, WrittenText
 from fires_exp.baselines.registry import configured_baseline
 from fires_exp.config.scoring import PredictConfig
 from fires_exp.config.training import SftConfig
@@ -39,7 +39,7 @@ class TrainedBaselineStage(Stage):
     memory_settings: ClassVar[tuple[str, ...]] = ("sft.micro_batch_size", "sft.gradient_checkpointing")
 
     baseline: TrainedBaseline
-    model: BaselineModel
+    model: TrainableModel
     config: SftConfig
     train: Instances
     validation: Instances
@@ -170,7 +170,7 @@ class TrainedBaselinePredictions(Stage):
         return {"baseline": self.trained.baseline.name}
 
 
-def _model(planner: Planner, baseline: TrainedBaseline) -> BaselineModel:
+def _model(planner: Planner, baseline: TrainedBaseline) -> TrainableModel:
     config = planner.config
     if config.trained_baseline.model == "seq2seq":
         return Seq2SeqBaseline(

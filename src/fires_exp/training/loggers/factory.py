@@ -43,25 +43,27 @@ class KeepsCompletions(Protocol):
 
 def open_logger(config: Config, *, stage: str, stage_folder: Path, run_folder: Path) -> Logger:
     """The logger of a stage, in `logs/` of the run folder. Raises `ConfigError` where a package or a key is missing."""
-    place = run_folder / LOGS
-    place.mkdir(parents=True, exist_ok=True)
+    logs_folder = run_folder / LOGS
+    logs_folder.mkdir(parents=True, exist_ok=True)
     chosen = config.logger
     try:
         if chosen.name == "csv":
-            return CSVLogger(place, name=stage, version="csv")
+            return CSVLogger(logs_folder, name=stage, version="csv")
         if chosen.name == "tensorboard":
             from fires_exp.training.loggers.tensorboard import StageTensorBoardLogger
 
-            return StageTensorBoardLogger(place, stage)
+            return StageTensorBoardLogger(logs_folder, stage)
         if chosen.wandb_mode == "online" and not os.environ.get("WANDB_API_KEY"):
             raise ConfigError("logger.wandb_mode=online needs WANDB_API_KEY in the environment; or choose logger=wandb, offline")
         from fires_exp.training.loggers.wandb import StageWandbLogger, WandbStartError
 
         try:
-            return StageWandbLogger(config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, logs_folder=place)
+            return StageWandbLogger(
+                config, stage=stage, stage_folder=stage_folder, run_folder=run_folder, logs_folder=logs_folder
+            )
         except WandbStartError as error:
-            log.warning("W&B: %s; %s goes on without it, with its numbers in %s", error, stage, place / stage / "csv")
-            return CSVLogger(place, name=stage, version="csv")
+            log.warning("W&B: %s; %s goes on without it, with its numbers in %s", error, stage, logs_folder / stage / "csv")
+            return CSVLogger(logs_folder, name=stage, version="csv")
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"logger={chosen.name} needs a package that is not installed: pip install fires-exp[{chosen.name}] ({error})"

@@ -1,34 +1,28 @@
-"""`python -m fires_exp.report.dashboards`: save the workspace and the report in Weights & Biases, or write them as JSON."""
+"""`fires-exp dashboards`: save the workspace and the report in Weights & Biases, or write them as JSON."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import os
-import sys
 from pathlib import Path
 
-from fires_exp.config.secrets import without_secrets
-from fires_exp.errors import FiresError, ReportError
+from fires_exp.cli.console import command
+from fires_exp.errors import ReportError
 
-USER_ERROR = 2
 KEY = "WANDB_API_KEY"
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
-    try:
-        if importlib.util.find_spec("wandb_workspaces") is None:
-            raise ReportError("dashboards need a package that is not installed: pip install fires-exp[wandb]")
-        print(_saved(options) if os.environ.get(KEY) else _written(options))
-    except FiresError as error:
-        print(f"fires_exp: {without_secrets(str(error))}", file=sys.stderr)
-        return USER_ERROR
-    return 0
+    if importlib.util.find_spec("wandb_workspaces") is None:
+        raise ReportError("dashboards need a package that is not installed: pip install fires-exp[wandb]")
+    print(_save(options) if os.environ.get(KEY) else _write(options))
 
 
-def _saved(options: argparse.Namespace) -> str:
-    """Save both and return their addresses. Raises `ReportError` where Weights & Biases refuses them."""
+def _save(options: argparse.Namespace) -> str:
+    """Save both; their addresses, one a line. Raises `ReportError` where Weights & Biases does not accept them."""
     import wandb
 
     from fires_exp.report.dashboards.wandb_views import report, workspace
@@ -37,18 +31,18 @@ def _saved(options: argparse.Namespace) -> str:
         entity = options.entity or wandb.Api().default_entity
         if not entity:
             raise ReportError("the key has no default team; write --entity <user or team>")
-        # the report first: saving it creates a missing project
+        # the report first: saving it creates a project that does not exist yet
         pages = [report(entity, options.project).save().url, workspace(entity, options.project).save().url]
     except ReportError:
         raise
-    except Exception as error:  # the libraries raise many types, also plain Exception
+    except Exception as error:  # the libraries raise exceptions of many types, bare ones too
         problem = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ReportError(f"W&B refused the dashboards ({problem}); check {KEY}, --entity and --project") from None
+        raise ReportError(f"W&B did not accept the dashboards ({problem}); check {KEY}, --entity and --project") from None
     return "\n".join(pages)
 
 
-def _written(options: argparse.Namespace) -> str:
-    """Write both as JSON and return a sentence with their paths."""
+def _write(options: argparse.Namespace) -> str:
+    """Write both as JSON; a line that names the files."""
     from fires_exp.report.dashboards.wandb_views import report, workspace
 
     specs = {
@@ -63,16 +57,12 @@ def _written(options: argparse.Namespace) -> str:
             )
     except OSError as error:
         raise ReportError(f"{options.out} cannot be written ({error.strerror}); write --out <folder>") from None
-    return f"without {KEY} nothing was sent: {' and '.join(str(options.out / name) for name in specs)} hold what would be saved"
+    return f"without {KEY} nothing was sent: {' and '.join(str(options.out / name) for name in specs)} hold the dashboards"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fires_exp.report.dashboards", description=__doc__.partition(": ")[2])
+    parser = argparse.ArgumentParser(prog="fires-exp dashboards", description=__doc__.partition(": ")[2])
     parser.add_argument("--project", default="fires_exp", help="the W&B project, logger.project of the runs (fires_exp)")
     parser.add_argument("--entity", help="W&B user or team; left out, your default")
     parser.add_argument("--out", type=Path, default=Path("runs/dashboards"), help="folder for the JSON files (runs/dashboards)")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -25,9 +25,9 @@ def sample_config(cache, *overrides):
 def write_answers(path, name, examples, thinks):
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    for place, example in enumerate(examples):
-        thought = f"Emotion: sadness\nSituation: turn {place}." if thinks else ""
-        response = f"{REPLIES.get(name, 'Tell me more.')} ({place})"
+    for index, example in enumerate(examples):
+        thought = f"Emotion: sadness\nSituation: turn {index}." if thinks else ""
+        response = f"{REPLIES.get(name, 'Tell me more.')} ({index})"
         rows.append(
             {
                 "id": example.id,
@@ -54,7 +54,7 @@ def write_system(folder, name, cache, *overrides, policies=("grpo",), thinks=Tru
     return folder
 
 
-def change_line(path: Path, place: int, **values):
+def change_line(path: Path, index: int, **values):
     lines = path.read_text(encoding="utf-8").splitlines()
-    lines[place] = json.dumps(json.loads(lines[place]) | values)
+    lines[index] = json.dumps(json.loads(lines[index]) | values)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

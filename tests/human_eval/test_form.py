@@ -30,7 +30,7 @@ def chosen(page, question):
     return page.value(f"(document.querySelector('input[name={question}]:checked') || {{}}).value ?? null")
 
 
-def kept(page):
+def stored_ratings(page):
     return json.loads(page.value("localStorage.getItem(Object.keys(localStorage)[0])"))["ratings"]
 
 
@@ -94,7 +94,7 @@ def test_undo_goes_back_to_where_something_was_changed(page):
     assert page.text("#place") == "Instance 1 of 3"
     assert (chosen(page, "support"), chosen(page, "preference")) == ("A", None)
     page.press("3", "u", "u", "u")
-    assert kept(page)["i001"] == {}
+    assert stored_ratings(page)["i001"] == {}
     assert "nothing to undo" in page.text("#say")
 
 
@@ -139,12 +139,12 @@ def test_an_export_needs_a_name_and_can_be_imported(page):
     (path,) = page.downloaded()
     page.click("#open-help")
     page.click("#clear")
-    assert kept(page) == {}
+    assert stored_ratings(page) == {}
     page.choose_file("#file", path)
     page.wait_for("document.querySelector('#say').innerText.startsWith('Imported')")
-    assert kept(page) == {"i001": {"support": "A", "preference": "B"}}
+    assert stored_ratings(page) == {"i001": {"support": "A", "preference": "B"}}
     page.press("u")
-    assert kept(page) == {}
+    assert stored_ratings(page) == {}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_strange_file_is_not_imported(page, study, tmp_path, changes, message)
     page.choose_file("#file", path)
     page.wait_for("document.querySelector('#say').innerText.startsWith('Not imported')")
     assert message in page.text("#say")
-    assert kept(page) == {"i001": {"support": "A"}}
+    assert stored_ratings(page) == {"i001": {"support": "A"}}
 
 
 def test_texts_of_systems_stay_texts_and_nothing_is_loaded(page):

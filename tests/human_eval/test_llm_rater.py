@@ -18,10 +18,10 @@ KEY = "sk-very-secret-0123456789"
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, cache):
     """Three instances; "gemstone" says more than "limestone", whichever side it stands on."""
-    place = tmp_path_factory.mktemp("study")
-    systems = [str(write_system(place / name, name, cache)) for name in ("gemstone", "limestone")]
-    assert main(["make", *systems, "--out", str(place / "made"), "--count", "3", "--seed", "7"]) == 0
-    return place / "made"
+    folder = tmp_path_factory.mktemp("study")
+    systems = [str(write_system(folder / name, name, cache)) for name in ("gemstone", "limestone")]
+    assert main(["make", *systems, "--out", str(folder / "made"), "--count", "3", "--seed", "7"]) == 0
+    return folder / "made"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def folder(study, tmp_path, monkeypatch):
 
 def judge(folder, server, *more):
     quick = ["requests_per_minute=60000", "backoff_seconds=0.01", f"base_url={server.url}", "model=org/judge-1"]
-    return main(["judge", str(folder), *(f"reward.judge.{one}" for one in quick), *more])
+    return main(["judge", str(folder), *(f"reward.judge.{setting}" for setting in quick), *more])
 
 
 def text(body):
@@ -50,8 +50,8 @@ def gemstone(body):
 def test_ratings_are_read_like_anybody_s_and_agreement_with_people_comes_by_itself(folder, capsys):
     with serving(gemstone) as server:
         assert judge(folder, server) == 0
-    said = capsys.readouterr().out
-    assert "12 comparisons, of which 12 came out alike in both orders" in said  # 3 instances, 4 questions
+    output = capsys.readouterr().out
+    assert "12 comparisons, of which 12 came out alike in both orders" in output  # 3 instances, 4 questions
     assert len(server.requests) == 24
     (path,) = folder.glob("ratings_*.json")
     key = read_key(folder / "key.json")
@@ -126,10 +126,10 @@ def test_a_dry_run_counts_and_sends_nothing_and_needs_no_key(folder, monkeypatch
     with serving() as server:
         assert judge(folder, server, "reward.judge.dry_run=true") == 0
         assert server.requests == []
-    said = capsys.readouterr().out
-    assert "24 requests to org/judge-1 at http://127.0.0.1" in said
-    assert "(0 responses are cached)" in said
-    assert "192 completion tokens" in said  # 24 * 8
+    output = capsys.readouterr().out
+    assert "24 requests to org/judge-1 at http://127.0.0.1" in output
+    assert "(0 responses are cached)" in output
+    assert "192 completion tokens" in output  # 24 * 8
     assert not list(folder.glob("ratings_*.json"))
 
 
@@ -137,14 +137,14 @@ def test_the_key_is_in_no_file_and_in_no_message(folder, capsys):
     with serving(gemstone, [status(401, f"wrong key {KEY}")]) as server:
         assert judge(folder, server) == 2
         assert judge(folder, server) == 0
-    said = capsys.readouterr()
-    assert "wrong key ***" in said.err
-    assert KEY not in said.err + said.out
+    output = capsys.readouterr()
+    assert "wrong key ***" in output.err
+    assert KEY not in output.err + output.out
     assert not [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (["model=x"], "model: write reward.judge.KEY=VALUE"),
         (["reward.judge.modell=x"], "Could not override 'reward.judge.modell'"),
@@ -154,10 +154,10 @@ def test_the_key_is_in_no_file_and_in_no_message(folder, capsys):
         (["reward.judge.api_key_env=NO_SUCH"], "reward.judge.api_key_env=NO_SUCH"),
     ],
 )
-def test_a_wrong_setting_is_one_line(folder, capsys, settings, said):
+def test_a_wrong_setting_is_one_line(folder, capsys, settings, message):
     assert main(["judge", str(folder), *settings]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert message in line
     assert KEY not in line
 
 

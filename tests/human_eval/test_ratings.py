@@ -15,14 +15,14 @@ from fires_exp.human_eval.results import sign_test, study_result, wilson
 from fires_exp.human_eval.study import Key, KeyItem
 from fires_exp.human_eval.tables import as_markdown, as_text, read_printed, read_results
 
-# item 1 to 10; the first system stands on side A of the odd ones
+# items 1 to 10; the first system is on side A of the odd ones
 KEY = Key(
     study="0123456789ab",
     seed=42,
     systems={"first": "FIRES", "second": "w/o RL"},
     files={"first": "a.jsonl", "second": "b.jsonl"},
     questions=("support", "preference"),
-    items={f"i{place:03d}": KeyItem(instance=f"x-{place}", side_a="first" if place % 2 else "second") for place in range(1, 11)},
+    items={f"i{index:03d}": KeyItem(instance=f"x-{index}", side_a="first" if index % 2 else "second") for index in range(1, 11)},
 )
 SIDES = {"win": "AB", "lose": "BA"}
 
@@ -32,10 +32,10 @@ def rater(name, **questions):
     words = {"w": "win", "l": "lose"}
     verdicts = {}
     for question, letters in questions.items():
-        for place, letter in enumerate(letters, start=1):
+        for index, letter in enumerate(letters, start=1):
             if letter != ".":
-                side = "tie" if letter == "t" else SIDES[words[letter]][(place + 1) % 2]
-                verdicts[f"i{place:03d}", question] = side
+                side = "tie" if letter == "t" else SIDES[words[letter]][(index + 1) % 2]
+                verdicts[f"i{index:03d}", question] = side
     return Ratings(rater=name, verdicts=verdicts)
 
 
@@ -46,9 +46,9 @@ def folder(tmp_path):
 
 
 def write(folder, *raters):
-    paths = [folder / f"{one.rater}.json" for one in raters]
-    for path, one in zip(paths, raters, strict=True):
-        write_ratings(path, KEY.study, one)
+    paths = [folder / f"{ratings.rater}.json" for ratings in raters]
+    for path, ratings in zip(paths, raters, strict=True):
+        write_ratings(path, KEY.study, ratings)
     return paths
 
 
@@ -188,12 +188,22 @@ def test_figure_5_and_table_3_are_one_command_from_the_raters_files(folder, caps
     study = folder / "study"
     study.mkdir()
     (folder / "key.json").rename(study / "key.json")
-    asked = ["compare", str(study), "--ratings", "ratings_*.json", "--question", "support", "preference", "--out", str(folder)]
-    assert main(asked) == 2
+    arguments = [
+        "compare",
+        str(study),
+        "--ratings",
+        "ratings_*.json",
+        "--question",
+        "support",
+        "preference",
+        "--out",
+        str(folder),
+    ]
+    assert main(arguments) == 2
     assert f"fires_exp: {study} has no ratings_*.json; put the files" in capsys.readouterr().err
-    for one in (rater("ann", support="wwlt", preference="wwww"), rater("bob", support="wwwt", preference="wwww")):
-        write_ratings(study / f"ratings_{one.rater}.json", KEY.study, one)
-    assert main(asked) == 0
+    for ratings in (rater("ann", support="wwlt", preference="wwww"), rater("bob", support="wwwt", preference="wwww")):
+        write_ratings(study / f"ratings_{ratings.rater}.json", KEY.study, ratings)
+    assert main(arguments) == 0
     tables = capsys.readouterr().out
     assert re.search(r"\(support\).*\n-+\nw/o RL +62\.5 ", tables)  # of four: two wins, a tie, half a win
     assert re.search(r"\(preference\).*\n-+\nw/o RL +100\.0 ", tables)
@@ -208,21 +218,21 @@ def test_the_printed_cells_are_a_column_of_their_own(folder, capsys):
     read(folder, write(folder, rater("ann", coherence="wwtt")))
     paper = Path(__file__).resolve().parents[2] / "experiments" / "table3_thoughts" / "paper.csv"
     capsys.readouterr()
-    asked = ["compare", str(folder), "--question", "coherence", "--out", str(folder)]
-    assert main([*asked, "--paper", str(paper)]) == 0
+    arguments = ["compare", str(folder), "--question", "coherence", "--out", str(folder)]
+    assert main([*arguments, "--paper", str(paper)]) == 0
     assert re.search(r"kappa +alpha +paper\n-+\nw/o RL .* 14 / 84 / 2\n", capsys.readouterr().out)
     assert (folder / "coherence.md").read_text().splitlines()[2].endswith("| 14 / 84 / 2 |")
     assert read_printed(paper)["usefulness", "wo_flet"] == "23 / 61 / 16"
-    assert main(asked) == 0
+    assert main(arguments) == 0
     assert not re.search(r"alpha +paper", capsys.readouterr().out)
     # as a study is called that was made of two runs
     (folder / "key.json").write_text(json.dumps(thoughts | {"systems": {"first": "fires (grpo)", "second": "wo_rl (sft)"}}))
     read(folder, [folder / "ann.json"])
     capsys.readouterr()
-    assert main([*asked, "--paper", str(paper)]) == 0
+    assert main([*arguments, "--paper", str(paper)]) == 0
     assert re.search(r"\nwo_rl \(sft\) .* 14 / 84 / 2\n", capsys.readouterr().out)
     (folder / "other.csv").write_text("question,row\ncoherence,w/o RL\n")
-    assert main([*asked, "--paper", str(folder / "other.csv")]) == 2
+    assert main([*arguments, "--paper", str(folder / "other.csv")]) == 2
     assert "other.csv" in capsys.readouterr().err
 
 

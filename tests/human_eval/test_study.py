@@ -28,14 +28,14 @@ TEXT_ONLY = Draw(count=10, seed=42, full_history=False)
 def pattern(tmp_path_factory, cache):
     """Two runs, to be copied."""
     folder = tmp_path_factory.mktemp("pattern")
-    for place, name in (("1", "gemstone"), ("2", "limestone")):
-        write_system(folder / place, name, cache)
+    for folder_name, name in (("1", "gemstone"), ("2", "limestone")):
+        write_system(folder / folder_name, name, cache)
     return folder
 
 
 @pytest.fixture
 def runs(tmp_path, pattern):
-    return [str(shutil.copytree(pattern / place, tmp_path / place)) for place in ("1", "2")]
+    return [str(shutil.copytree(pattern / name, tmp_path / name)) for name in ("1", "2")]
 
 
 @pytest.fixture
@@ -136,12 +136,12 @@ def test_the_page_holds_no_name_of_a_system_and_nothing_of_the_key(tmp_path, run
         *(i.instance for i in key.items.values()),
     ):
         assert secret not in page
-    assert [item["name"] for item in facts_of(page)["items"]] == list(key.items) == [f"i{place:03d}" for place in range(1, 11)]
+    assert [item["name"] for item in facts_of(page)["items"]] == list(key.items) == [f"i{index:03d}" for index in range(1, 11)]
 
 
 def test_texts_on_the_page_are_never_markup_and_it_may_load_nothing(tmp_path, runs):
-    for place in range(35):
-        change_line(predictions(runs[0]), place, response=ATTACK)
+    for index in range(35):
+        change_line(predictions(runs[0]), index, response=ATTACK)
     make(runs, tmp_path / "study")
     page = (tmp_path / "study" / "rate.html").read_text()
     assert page.count("<script") == page.count("</script>") == 2
@@ -219,13 +219,13 @@ def test_names_may_be_given(tmp_path, runs):
         (lambda runs: change_line(predictions(runs[0]), 1, id="sample-16-5"), "instance sample-16-5 "),
         (lambda runs: predictions(runs[0]).write_text('{"id": "x", "response": "y"}\n'), "share 0 instances; name two systems"),
         (lambda runs: predictions(runs[0]).unlink(), "has no predictions/*.jsonl"),
-        (lambda runs: [change_line(predictions(runs[0]), place, context="x") for place in range(35)], "answers different turns"),
+        (lambda runs: [change_line(predictions(runs[0]), index, context="x") for index in range(35)], "answers different turns"),
         (
-            lambda runs: [change_line(predictions(run), place, context="x") for run in runs for place in range(35)],
+            lambda runs: [change_line(predictions(run), index, context="x") for run in runs for index in range(35)],
             "differs in the dataset",
         ),
         (
-            lambda runs: [change_line(predictions(run), place, id=f"x-{place}") for run in runs for place in range(35)],
+            lambda runs: [change_line(predictions(run), index, id=f"x-{index}") for run in runs for index in range(35)],
             "is not in the dataset",
         ),
     ],

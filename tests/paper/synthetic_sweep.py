@@ -48,9 +48,9 @@ def score(rows, seed):
         )
         for row in rows
     ]
-    place = Path("unused: nothing is loaded for these metrics")
+    cache = Path("unused: nothing is loaded for these metrics")
     device = torch.device("cpu")
-    return response_metrics({"grpo": answers}, METRICS, seed=seed, cache=place, device=device, scorer=None, progress=False)
+    return response_metrics({"grpo": answers}, METRICS, seed=seed, cache=cache, device=device, scorer=None, progress=False)
 
 
 def write_sweep_run(scale_folder, experiment, seed, instances=24, changes=()):
@@ -86,7 +86,7 @@ def write_sweep(scale_folder, experiments, seeds=(42,), instances=24):
 
 
 def copy_seeds(scale_folder, experiment, seeds):
-    """More seeds of a run that is there, which need not be scored again."""
+    """Copies of a run as more seeds, without scoring it again."""
     (source,) = (scale_folder / experiment).iterdir()
     for seed in seeds:
         target = scale_folder / experiment / f"seed_{seed}"

@@ -1,4 +1,4 @@
-"""The report of an experiment: its files, what it says of the runs, and the way from a cell back to what it was made of."""
+"""The report of an experiment: its files, its statements on the runs, and the way from a cell back to its sources."""
 
 import csv
 import hashlib
@@ -60,8 +60,8 @@ def test_a_cell_leads_to_its_run_configuration_commit_and_predictions_and_is_sco
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
         places = [f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}"]
-        asked = ["recipe=zero_shot", "seed=7", "metrics.include=[bleu_2,rouge_l]"]
-        config = load_config(compose("config", overrides=[*small, *places, *asked]))
+        arguments = ["recipe=zero_shot", "seed=7", "metrics.include=[bleu_2,rouge_l]"]
+        config = load_config(compose("config", overrides=[*small, *places, *arguments]))
     write_yaml(config, folder / "resolved.yaml")
     run_recipe(config, folder)
 
@@ -90,15 +90,15 @@ def test_a_cell_leads_to_its_run_configuration_commit_and_predictions_and_is_sco
     assert measure.scale * value(measure.statistic, len(answers)) == float(line["value"])
 
 
-def test_the_trail_has_every_metric_of_every_seed_with_all_digits(tmp_path):
+def test_results_csv_has_every_metric_of_every_seed_with_all_digits(tmp_path):
     scale = write_sweep(tmp_path / "demo", ["fires", "wo_rl"], seeds=(42, 43), instances=8)
     with (report(scale) / "results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     tables = {name: json.loads((scale / name / "seed_43" / "metrics.json").read_text()) for name in ("fires", "wo_rl")}
     assert {(line["experiment"], line["seed"]) for line in lines} == {(a, b) for a in tables for b in ("42", "43")}
     for name, table in tables.items():
-        found = {line["metric"]: float(line["value"]) for line in lines if (line["experiment"], line["seed"]) == (name, "43")}
-        assert found == {row["name"]: row["value"] for row in table["policies"]["grpo"]}
+        values = {line["metric"]: float(line["value"]) for line in lines if (line["experiment"], line["seed"]) == (name, "43")}
+        assert values == {row["name"]: row["value"] for row in table["policies"]["grpo"]}
         assert {line["config_sha256"] for line in lines if line["seed"] == "43"} == {f"{43:064x}"}
 
 
@@ -109,7 +109,7 @@ def test_a_report_is_five_files_and_the_same_twice(sweep):
     assert {name: (report(sweep) / name).read_bytes() for name in FILES} == before
 
 
-def test_the_page_says_what_differs_what_it_cost_and_leads_to_every_run(sweep):
+def test_the_page_has_differences_costs_and_links_to_every_run(sweep):
     page = page_of(sweep)
     links = Links(page)
     targets = [href for href in links.hrefs if not href.startswith("#")]
@@ -152,7 +152,7 @@ def test_the_size_of_the_cold_start_is_drawn_from_its_configuration(tmp_path):
         name: json.loads((scale / name / "seed_42" / "metrics.json").read_text())["policies"]["grpo"][0]["value"]
         for name in ("cold_start_25", "cold_start_50", "fires")
     }
-    words = ", ".join(f"{of:.3g} at {place}" for place, of in zip((25, 50, 100), table.values(), strict=True))
+    words = ", ".join(f"{of:.3g} at {size}" for size, of in zip((25, 50, 100), table.values(), strict=True))
     assert f"B-2 over % of the cold start&#x27;s data: {words}" in page
     assert "Training by weight of the KL term" not in page
 
@@ -169,7 +169,7 @@ def test_training_by_the_weight_of_the_kl_term_has_a_line_a_row_that_is_a_mean_o
         "Reward: beta = 0 from 0 at step 0 to 4 at step 2, between 0 and 4; beta = 0.001 from 0 at step 0 to 1 at step 2" in page
     )
     assert "KL from the reference: beta = 0.001 from 0.1 at step 0" in page
-    assert "nats a token; not measured: beta = 0<" in page
+    assert "nats per token; not measured: beta = 0<" in page
     assert "Over the size of the cold start" not in page
 
 
@@ -199,8 +199,8 @@ def test_the_page_of_all_has_table_3_beside_the_paper_s_cells_and_figure_3(sweep
     figure_3 = write_run(runs / "figure3" / "demo")
     record = json.loads((figure_3 / "run.json").read_text()) | {"config_sha256": "0f" * 32, "commit": "ab" * 20}
     (figure_3 / "run.json").write_text(json.dumps(record))
-    asked = ["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]
-    assert main([*asked, "--human-eval", str(runs.parent / "studies" / "one")]) == 0
+    arguments = ["paper", "--runs", str(runs), "--experiments", str(EXPERIMENTS)]
+    assert main([*arguments, "--human-eval", str(runs.parent / "studies" / "one")]) == 0
     folder = runs / "paper" / "demo"
     page, markdown, latex = (folder.joinpath(name).read_text() for name in ("report.html", "table.md", "table.tex"))
     # the paper: 37 % win, 55 % tie, 8 % lose
@@ -213,7 +213,7 @@ def test_the_page_of_all_has_table_3_beside_the_paper_s_cells_and_figure_3(sweep
     source = "from ../../figure3/demo, configuration 0f0f0f0f0f, commit ababababab."
     assert f"% of thoughts of rules; {source}" in page
     (figure_3 / "run.json").write_text(json.dumps(record | {"status": "running"}))
-    assert main(asked) == 0
+    assert main(arguments) == 0
     page = (folder / "report.html").read_text()
     assert "Figure 3: which" not in page
     assert "Human evaluation" not in page

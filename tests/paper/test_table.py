@@ -1,4 +1,4 @@
-"""The table of an experiment: whose cell is best, what scatters, what differs, what is missing, in four forms."""
+"""The table of an experiment: best cells, intervals, significant differences and missing runs, in four formats."""
 
 import json
 import re
@@ -48,8 +48,8 @@ def write_values(scale_folder, experiment, seed, **values):
 
 
 def cells(table, metric):
-    place = [column.name for column in table.columns].index(metric)
-    return {row.name: row.cells[place] for row in table.rows}
+    index = [column.name for column in table.columns].index(metric)
+    return {row.name: row.cells[index] for row in table.rows}
 
 
 def test_rows_stand_in_the_paper_s_order_with_its_cells_beside_ours(experiment, tmp_path):
@@ -89,12 +89,12 @@ def test_marks_are_the_paired_bootstrap_that_one_run_would_print(tmp_path):
         path = scale / name / "seed_42" / "predictions" / "grpo.jsonl"
         systems[name] = score([json.loads(line) for line in path.read_text().splitlines()], 42).measures["grpo"]
     (ours, theirs) = (read_row(scale, Row(name=name, experiment=name, policy=None)).runs[0] for name in ("wo_rl", "fires"))
-    found = PairedBootstrap(against=[theirs]).p_values([ours])
+    p_values = PairedBootstrap(against=[theirs]).p_values([ours])
     weights = draw_resamples(24, 200, 42)
     for mine, base in zip(systems["wo_rl"], systems["fires"], strict=True):
-        assert found[mine.name] == p_value(mine.scale * (mine.statistic(weights) - base.statistic(weights)))
+        assert p_values[mine.name] == p_value(mine.scale * (mine.statistic(weights) - base.statistic(weights)))
     cell = cells(table, "B-2")["w/o RL"]
-    assert cell.p == found["BLEU-2"]
+    assert cell.p == p_values["BLEU-2"]
     assert cell.p < 0.01
     assert cell.marks == 2
     assert cells(table, "B-2")["FIRES"].p is None
@@ -134,7 +134,7 @@ def test_another_row_may_be_what_the_others_are_compared_with(tmp_path, capsys):
     assert re.fullmatch(r"fires_exp: --against 'w/o everything': no row of table2_components; .*\n", capsys.readouterr().err)
 
 
-def test_a_row_that_is_missing_says_why(tmp_path):
+def test_a_missing_row_has_a_reason(tmp_path):
     scale = write_sweep(tmp_path / "demo", ["fires", "wo_sft", "wo_ssr", "wo_flet"], instances=8)
     record = scale / "wo_sft" / "seed_42" / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "CollapseError: one_response is 0.7 at step 12"}))

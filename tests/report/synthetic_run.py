@@ -1,4 +1,4 @@
-"""A run folder with invented, plausible numbers, as a whole run leaves it: 40 SFT steps, 14 GRPO steps, three policies."""
+"""A run folder with invented, plausible numbers, as a complete run leaves it: 40 SFT steps, 14 GRPO steps, three policies."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ def comparison(name, first, second, difference, p):
 
 
 def training_rows(rng):
-    """Ragged on purpose: val loss every ten steps, KL missing from the first step, one loss that is no number."""
+    """Incomplete on purpose: val loss every ten steps, no KL at the first step, a NaN among the losses."""
     rows = []
     for step in range(40):
         fall = math.exp(-step / 14)
@@ -88,33 +88,33 @@ def training_rows(rng):
     return rows
 
 
-def prediction(policy, place):
+def prediction(policy, index):
     lift = {"zero_shot": 0, "sft": 1, "grpo": 2}[policy]
-    formed = lift > 0 and (place + lift) % 7 > 0
+    formed = lift > 0 and (index + lift) % 7 > 0
     thought = "Emotion: sadness\nSituation: The seeker is tired.\nResponse Strategy: I should ask." if formed else ""
-    response = REPLIES[(place + lift) % 3] if lift else ("" if place % 5 == 0 else "I I I am " * (3 + place % 4))
+    response = REPLIES[(index + lift) % 3] if lift else ("" if index % 5 == 0 else "I I I am " * (3 + index % 4))
     return {
-        "id": f"sample-{place}-1",
+        "id": f"sample-{index}-1",
         "completion": f"<think>\n{thought}\n</think>\n<response>{response}</response>",
         "thought": thought,
         "response": response,
         "well_formed": formed,
-        "finish_reason": "length" if not lift and place % 2 else "stop",
-        "context": SEEKER[place % 3],
-        "reference_response": REPLIES[place % 3],
+        "finish_reason": "length" if not lift and index % 2 else "stop",
+        "context": SEEKER[index % 3],
+        "reference_response": REPLIES[index % 3],
     }
 
 
-def sample_row(step, group, place, reward):
+def sample_row(step, group, index, reward):
     return {
         "step": step,
         "example_id": f"sample-{group}-{step}",
-        "place": place,
+        "place": index,
         "reward": reward,
         "reward_format": float(reward > 0),
         "reward_consistency": max(0.0, reward - 0.1),
         "finish_reason": "stop" if reward > 0 else "length",
-        "completion": f"<think>\nSituation: {SEEKER[place % 3]}\n</think>\n<response>{REPLIES[group]}</response>",
+        "completion": f"<think>\nSituation: {SEEKER[index % 3]}\n</think>\n<response>{REPLIES[group]}</response>",
         "reference_response": REPLIES[group],
     }
 
@@ -132,7 +132,7 @@ def write_lines(path, rows):
 
 
 def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
-    """Write the folder; the first context, GRPO's reply and thought to it and one sampled completion try to be markup."""
+    """Write the folder; the first context, GRPO's response and thought to it, and a sampled completion are attempts at markup."""
     rng = random.Random(7)
     run = {
         "name": "fires_synthetic",
@@ -185,25 +185,25 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
     (folder / "resolved.yaml").write_text(config)
     write_lines(folder / "metrics.jsonl", training_rows(rng))
     for policy in policies:
-        answers = [prediction(policy, place) for place in range(instances)]
+        answers = [prediction(policy, index) for index in range(instances)]
         answers[0]["context"] = ATTACK
         if policy == "grpo":
             answers[0] |= {"response": ATTACK, "thought": f"Emotion: {ATTACK}", "well_formed": True}
         write_lines(folder / "predictions" / f"{policy}.jsonl", answers)
     samples = [
-        sample_row(step, group, place, 0.0 if step == 0 and group == 1 else round(0.05 * ((place * 3 + group) % 6), 3))
+        sample_row(step, group, index, 0.0 if step == 0 and group == 1 else round(0.05 * ((index * 3 + group) % 6), 3))
         for step in (0, 5, 13)
         for group in range(3)
-        for place in range(6)
+        for index in range(6)
     ]
     samples[0]["completion"] = ATTACK
     write_lines(folder / "completions.jsonl", samples)
     banked = []
-    for place in range(60):
+    for index in range(60):
         aspects = {"situation": "The seeker is tired.", "response_strategy": "I should ask."}
-        aspects |= {"emotion": "neutral" if place % 4 == 0 else "sadness"} if place % 5 else {}
-        aspects |= {"visual_scene": "Unknown" if place % 6 == 0 else "a kitchen"} if place % 2 == 0 else {}
-        banked.append({"example_id": f"t-{place}", "plan": "flexible", "teacher": "rules", "prompt_hash": "h"})
+        aspects |= {"emotion": "neutral" if index % 4 == 0 else "sadness"} if index % 5 else {}
+        aspects |= {"visual_scene": "Unknown" if index % 6 == 0 else "a kitchen"} if index % 2 == 0 else {}
+        banked.append({"example_id": f"t-{index}", "plan": "flexible", "teacher": "rules", "prompt_hash": "h"})
         banked[-1] |= {"created": "2026-01-31T12:00:00", "aspects": aspects, "prose": ""}
     write_lines(folder / "thoughts.jsonl", banked)
     (folder / "frame_sensitivity.json").write_text(

@@ -54,16 +54,16 @@ def test_with_a_key_the_workspace_and_the_report_are_saved_and_their_addresses_p
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         assert main(["--project", "esc", "--out", str(tmp_path)]) == 0
-        said = capsys.readouterr()
+        output = capsys.readouterr()
         assert [(view["entityName"], view["projectName"], view["type"]) for view in server.views] == [
             ("me", "esc", "runs"),
             ("me", "esc", "project-view"),
         ]
         assert list(panels_of(json.loads(server.views[1]["spec"]))) == [*panels.SECTIONS, "Sweeps"]
-        report, workspace = said.out.splitlines()
+        report, workspace = output.out.splitlines()
         assert report == f"{server.url}/me/esc/reports/fires_exp--V1"
         assert workspace.startswith(f"{server.url}/me/esc?nw=")
-    assert KEY not in said.out + said.err
+    assert KEY not in output.out + output.err
     assert not list(tmp_path.iterdir())
 
 
@@ -102,7 +102,7 @@ def test_no_metric_has_two_panels_and_no_two_panels_of_a_section_one_title():
 
 
 def test_what_sweeps_change_are_keys_of_the_configuration():
-    config = composed("+experiment=fires")
+    config = composed("+experiment=fires", "scale=paper")
     assert [attrgetter(key)(config) for key in panels.SWEPT] == [0.001, 1e-5, 1.0, 0.1, 42]
 
 

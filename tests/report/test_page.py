@@ -1,4 +1,4 @@
-"""The page of a run: everything that is there, nothing that is not, no text of a model as markup."""
+"""The page of a run: a section for every file that exists, none for others, and no text of a model as markup."""
 
 import json
 import os
@@ -54,11 +54,11 @@ def sections(page):
     return [title for title in SECTIONS if re.search(rf"<h2 [^>]*>{title}</h2>", page)]
 
 
-def test_a_whole_run_shows_every_section(run_folder):
+def test_a_finished_run_shows_every_section(run_folder):
     page = page_of(run_folder)
     assert sections(page) == list(SECTIONS)
     assert "not a substitute for care or crisis help" in page
-    assert "0.0312 nats a token" in page
+    assert "0.0312 nats per token" in page
     assert "67 min" in page
     assert "In brackets the 95 % interval from 1000 resamples" in page
     assert "after GRPO − zero-shot" in page
@@ -78,7 +78,7 @@ def test_text_of_models_and_datasets_is_never_markup(run_folder):
         assert not any(name.startswith("on") for name in attributes)
 
 
-def test_the_page_needs_nothing_from_outside(run_folder):
+def test_the_page_loads_nothing(run_folder):
     page = page_of(run_folder)
     for tag, attributes in Page(page).tags:
         assert tag not in ("link", "script", "iframe")
@@ -88,7 +88,7 @@ def test_the_page_needs_nothing_from_outside(run_folder):
     assert not re.search(r"url\((?!#)", page)
 
 
-def test_links_and_references_lead_to_ids_that_are_there_once(run_folder):
+def test_links_and_references_lead_to_unique_ids(run_folder):
     tags = Page(page_of(run_folder)).tags
     ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -111,7 +111,7 @@ def test_the_same_folder_gives_the_same_page(run_folder):
         ("predictions/sft.jsonl", []),
     ],
 )
-def test_what_a_run_did_not_leave_leaves_its_section_out(run_folder, missing, gone):
+def test_a_missing_file_leaves_its_section_out(run_folder, missing, gone):
     (run_folder / missing).unlink()
     assert sections(page_of(run_folder)) == [title for title in SECTIONS if title not in gone]
 
@@ -139,8 +139,8 @@ def begin(folder, *states, metrics=(), samples=()):
 
 def items(page):
     """The texts of the list of stages below the status."""
-    (found,) = re.findall(r'<ol class="progress"[^>]*>(.*?)</ol>', page)
-    return [re.sub("<[^>]+>", "", item) for item in re.findall("<li.*?</li>", found)]
+    (items,) = re.findall(r'<ol class="progress"[^>]*>(.*?)</ol>', page)
+    return [re.sub("<[^>]+>", "", item) for item in re.findall("<li.*?</li>", items)]
 
 
 def test_a_run_has_a_page_from_its_first_second(tmp_path):
@@ -156,7 +156,7 @@ def test_a_run_has_a_page_from_its_first_second(tmp_path):
 
 def test_curves_and_samples_are_on_the_page_while_their_stage_runs(tmp_path):
     metrics = [{"stage": "sft", "step": 0, "sft/loss": 2.0}, {"stage": "grpo", "step": 0, "reward/total": 0.1}]
-    samples = [sample_row(0, 0, place, 0.1 * place) for place in range(3)]
+    samples = [sample_row(0, 0, index, 0.1 * index) for index in range(3)]
     folder = begin(tmp_path, "reused", "finished", "running", "waiting", metrics=metrics, samples=samples)
     page = page_of(folder)
     assert sections(page) == ["Learning curves", "GRPO samples", "Stages"]
@@ -252,7 +252,7 @@ def test_an_error_that_ended_a_run_is_its_status(run_folder):
     assert "this run did not finish" in page
 
 
-def test_badges_say_what_a_reader_must_know(run_folder):
+def test_badges_list_the_caveats_of_a_run(run_folder):
     assert gather(run_folder).badges == (
         "thoughts by rules from labels, no model",
         "135M stand-in, de-quantized, vision tower trained from scratch",
@@ -301,7 +301,7 @@ def test_the_label_of_a_stage_names_its_policy(run_folder):
     ]
 
 
-def test_half_a_row_at_the_end_is_left_out_and_a_broken_one_before_it_is_one_line(run_folder, capsys):
+def test_an_incomplete_last_row_is_left_out_and_a_broken_row_is_an_error(run_folder, capsys):
     path = run_folder / "completions.jsonl"
     before = gather(run_folder).groups
     path.write_text(path.read_text() + '{"step": 13, "exam')
@@ -311,7 +311,7 @@ def test_half_a_row_at_the_end_is_left_out_and_a_broken_one_before_it_is_one_lin
     assert re.fullmatch(r"fires_exp: .*completions\.jsonl:1: no JSON .*\n", capsys.readouterr().err)
 
 
-def test_a_broken_file_names_itself(run_folder):
+def test_an_error_names_the_broken_file(run_folder):
     (run_folder / "thoughts.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"thoughts\.jsonl"):
         write_page(run_folder)
@@ -328,19 +328,19 @@ def test_a_frame_sensitivity_of_zero_is_stated_in_capitals_and_none_is_left_out(
     assert gather(run_folder).frame_sensitivity == ""
 
 
-def test_the_command_writes_the_page_and_says_where(run_folder, capsys):
+def test_the_command_writes_the_page_and_prints_its_path(run_folder, capsys):
     assert main([str(run_folder)]) == 0
     assert capsys.readouterr().out.strip() == str(run_folder / "report.html")
 
 
-def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     with pytest.raises(StageError, match=r"has no run\.json"):
         write_page(tmp_path)
     assert main([str(tmp_path)]) == 2
     assert re.fullmatch(r"fires_exp: .*\n", capsys.readouterr().err)
 
 
-def test_durations_read_as_people_say_them():
+def test_durations_are_in_seconds_minutes_or_hours():
     assert [in_words(seconds) for seconds in (0.4, 89.0, 600, 4000, 7620)] == [
         "0.4 s",
         "89.0 s",

@@ -1,4 +1,4 @@
-"""Every page as a person meets it, on a desk and on a phone, light and dark: whole, readable, quiet.
+"""Every page in a real browser, on a desk and on a phone, light and dark: complete, readable, without requests or errors.
 
 Accessibility is what axe-core finds, and the contrast of words in figures, which axe can't tell.
 """
@@ -27,16 +27,16 @@ CONTRASTS = """(() => {
     const color = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
     return color.length === 3 ? color : null;
   };
-  const found = {};
+  const contrasts = {};
   for (const text of document.querySelectorAll('svg text')) {
     text.scrollIntoView({block: 'center', behavior: 'instant'});
     const box = text.getBoundingClientRect();
-    const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(one => !text.contains(one));
+    const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(item => !text.contains(item));
     const ground = below.map(painted).find(color => color);
-    const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((one, other) => one - other);
-    found[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
+    const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((first, second) => first - second);
+    contrasts[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
   }
-  return found;
+  return contrasts;
 })()"""
 
 
@@ -58,7 +58,7 @@ def pages(tmp_path_factory, study):
 
 @pytest.fixture(params=["run", "experiment", "paper", "human_eval"])
 def shown(request, pages, browser, tmp_path):
-    """The browser with the page, whose answers try to be markup; nothing of it runs and nothing is asked for."""
+    """The browser with the page, whose texts are attempts at markup; none of it runs and nothing is requested."""
     path = pages[request.param]
     browser.size(*DESK)
     browser.open(path)
@@ -108,13 +108,13 @@ def test_the_first_words_of_the_raters_page_pass_axe_too(pages, browser, tmp_pat
     assert browser.value(VIOLATIONS) == []
 
 
-def test_axe_is_heard_where_a_page_is_bad(browser, tmp_path):
+def test_axe_reports_a_bad_page(browser, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text('<!doctype html><title>x</title><img src="data:,"><p style="color:#bbb;background:#fff">pale</p>')
     browser.open(bad)
     browser.value(AXE + "; 0")
-    found = {one.partition(":")[0] for one in browser.value(VIOLATIONS)}
-    assert {"html-has-lang", "image-alt", "color-contrast"} <= found
+    rules = {one.partition(":")[0] for one in browser.value(VIOLATIONS)}
+    assert {"html-has-lang", "image-alt", "color-contrast"} <= rules
 
 
 def test_a_phone_scrolls_the_table_and_not_the_page_and_the_rows_keep_their_names(pages, browser):

@@ -1,4 +1,4 @@
-"""Figures: whole SVG, readable without eyes, the same for the same numbers, at home on a page with others."""
+"""Figures: valid SVG with a text alternative, deterministic, and without clashes on a page with others."""
 
 import re
 import xml.etree.ElementTree as ElementTree
@@ -39,7 +39,7 @@ def draw(request):
     }[request.param]
 
 
-def test_a_figure_says_in_words_what_it_shows():
+def test_a_figure_has_its_values_as_a_text_alternative():
     root = ElementTree.fromstring(curves_over_steps("Loss", LOSS, ident="a"))
     assert root.attrib["role"] == "img"
     assert root.attrib["aria-label"] == "Loss: train from 2 at step 0 to 0.9 at step 11, between 0.9 and 2"
@@ -47,14 +47,14 @@ def test_a_figure_says_in_words_what_it_shows():
     assert root.attrib["aria-label"] == "Teacher: Emotion 50 % included, 30 % omitted, 20 % neutral"
 
 
-def test_dots_say_their_numbers_and_where_each_was_measured():
+def test_points_have_values_and_positions_as_a_text_alternative():
     root = ElementTree.fromstring(points_with_intervals("B-2", MEASURED, axis="% of data", ident="a"))
     assert root.attrib["aria-label"] == "B-2 over % of data: 3 at 25, 4 at 100"
     written = [text.strip() for text in root.itertext() if text.strip()]
     assert written[:3] == ["25", "100", "% of data"]
 
 
-def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():
+def test_bars_of_outcomes_have_a_legend_and_literal_names():
     svg = stacked_outcomes("FIRES $x$", OUTCOMES, ident="a")
     assert ElementTree.fromstring(svg).attrib["aria-label"] == "FIRES $x$: w/o RL 45 % win, 40 % tie, 15 % lose; GPT-4o 100 % win"
     assert [text.strip() for text in ElementTree.fromstring(svg).itertext() if text.strip() in ("win", "tie", "lose")] == [
@@ -65,15 +65,15 @@ def test_bars_of_outcomes_have_a_legend_and_names_as_they_are_written():
     assert "a $b_c$" in "".join(ElementTree.fromstring(stacked_outcomes("x", {"a $b_c$": {"win": 1.0}}, ident="b")).itertext())
 
 
-def test_a_figure_that_stands_alone_says_what_its_colors_mean_and_brings_letters_and_ground():
+def test_a_standalone_figure_has_a_legend_a_font_and_a_background():
     root = ElementTree.fromstring(standalone(stacked_shares("Teacher", SHARES, ident="a", legend=True)))
-    said = [text.strip() for text in root.itertext() if text.strip() in SHARES["Emotion"]]
-    assert sorted(said) == ["included", "neutral", "omitted", "unknown"]
+    legend = [text.strip() for text in root.itertext() if text.strip() in SHARES["Emotion"]]
+    assert sorted(legend) == ["included", "neutral", "omitted", "unknown"]
     assert root.attrib["font-family"] == "sans-serif"
     assert root.attrib["style"] == "background: white"
 
 
-def test_words_of_a_figure_are_never_markup():
+def test_texts_of_a_figure_are_never_markup():
     for svg in (
         curves_over_steps('<b onload="x">$', [Curve(name='<i "$', steps=[0, 1], values=[1.0, 2.0])] * 2, ident="a"),
         stacked_shares('<b onload="x">', {"<i>": {"included": 1.0}}, ident="b", legend=False),
@@ -86,7 +86,7 @@ def test_the_same_numbers_give_the_same_bytes(draw):
     assert draw("a") == draw("a")
 
 
-def test_two_figures_share_no_id_and_point_only_to_their_own(draw):
+def test_two_figures_share_no_id_and_refer_only_to_their_own(draw):
     for svg in (draw("one"), draw("two")):
         ident = re.search(r'id="(\w+)-', svg)
         ids = re.findall(r'\bid="([^"]+)"', svg)
@@ -96,7 +96,7 @@ def test_two_figures_share_no_id_and_point_only_to_their_own(draw):
         assert all(name.startswith(ident[1]) for name in ids)
 
 
-def test_a_figure_takes_size_ink_and_fonts_from_its_page(draw):
+def test_a_figure_takes_size_color_and_fonts_from_its_page(draw):
     svg = draw("a")
     head = svg[: svg.index(">")]
     assert "viewBox" in head
@@ -108,7 +108,7 @@ def test_a_figure_takes_size_ink_and_fonts_from_its_page(draw):
     assert "metadata" not in svg
 
 
-def test_curves_carry_their_names_and_last_values():
+def test_curves_are_labeled_with_names_and_last_values():
     lines = [Curve(name="a", steps=[0, 1], values=[0.0, 0.5]), Curve(name="b", steps=[0, 1], values=[1.0, 0.002])]
     texts = "".join(ElementTree.fromstring(curves_over_steps("Shares", lines, ident="x", percent=True)).itertext())
     assert "a 50 %" in texts

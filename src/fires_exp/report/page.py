@@ -215,9 +215,7 @@ def _frame_sensitivity(facts: Mapping[str, Any]) -> str:
     effect = facts["nats_per_token"]
     if effect == 0:
         return "Frame sensitivity: another instance's frames change nothing. FRAMES HAVE NO EFFECT on this policy."
-    return (
-        f"Frame sensitivity: another instance's frames change the log-probabilities of a reference by {effect:.4f} nats a token."
-    )
+    return f"Frame sensitivity: another instance's frames change a reference's log-probabilities by {effect:.4f} nats per token."
 
 
 def _resampling(table: Mapping[str, Any]) -> str:

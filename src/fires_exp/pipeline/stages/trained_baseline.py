@@ -36,6 +36,7 @@ class TrainedBaselineStage(Stage):
 
     name: ClassVar[str] = "train_baseline"
     on_all_ranks: ClassVar[bool] = True
+    logs_steps: ClassVar[bool] = True
     memory_settings: ClassVar[tuple[str, ...]] = ("sft.micro_batch_size", "sft.gradient_checkpointing")
 
     baseline: TrainedBaseline

@@ -92,7 +92,7 @@ tables: ## table1 | table2 | table4 | table5 | figure7 | appendix_e: a run for e
 
 figure3: setup ## shares of aspects in synthesized thoughts; SCALE=demo|paper, MORE
 	@[ -n "$(filter demo paper,$(SCALE))" ] || { echo "SCALE=$(SCALE): choose demo or paper"; exit 2; }
-	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesize $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
+	HF_HUB_OFFLINE=$(OFFLINE) $(BIN)/python -m fires_exp recipe=synthesize scale=$(SCALE) $(if $(filter demo,$(SCALE)),,dataset=mesc) $(MORE) hydra.run.dir=runs/figure3/$(SCALE)
 	@echo runs/figure3/$(SCALE)/aspect_shares.svg
 
 # studies that compare one system with others: folders with key.json and the raters' files

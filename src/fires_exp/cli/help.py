@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Command] = {
     "inspect": Command(
         module="inspect",
         purpose="counts, labels, missing clips and prompt lengths of a dataset",
-        example="fires-exp inspect dataset=mesc dataset.root=DATA prompt=default",
+        example="fires-exp inspect dataset=mesc dataset.root=DATA prompt.max_tokens=4096",
     ),
     "export": Command(
         module="export",

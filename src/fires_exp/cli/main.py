@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 
 from fires_exp.cli.console import print_error, quiet_libraries
@@ -13,6 +14,16 @@ from fires_exp.errors import ExitCode
 
 def main() -> int:
     """The exit code of the command line; `fires_exp.errors.ExitCode` lists the codes."""
+    try:
+        code = _run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    return code
+
+
+def _run() -> int:
     name, *rest = sys.argv[1:] or [""]
     wants_help = bool({"--help", "-h"} & set(sys.argv[1:]))
     if name in COMMANDS:

@@ -40,7 +40,7 @@ def write_study(folder: Path, study: Study, key: Key) -> None:
 
 
 def read_key(path: Path) -> Key:
-    facts = _object(path, KEY_FORMAT, "name the key.json that `human_eval make` wrote next to the page")
+    facts = _object(path, KEY_FORMAT, "name the key.json that `fires-exp human-eval make` wrote next to the page")
     try:
         items = {name: KeyItem(**item) for name, item in facts.pop("items").items()}
         del facts["format"]

@@ -124,7 +124,7 @@ def read_form(folder: Path) -> Form:
         facts = json.loads(match[1]) if match else {}
         return Form(study=facts["study"], questions=facts["questions"], items=facts["items"], frames=facts["frames"])
     except OSError as error:
-        raise StudyError(f"{path}: {error.strerror}; name the folder that `human_eval make` wrote") from None
+        raise StudyError(f"{path}: {error.strerror}; name the folder that `fires-exp human-eval make` wrote") from None
     except (ValueError, KeyError, TypeError):
         raise StudyError(f"{path} is not the page of a study; make the study again with the same files and seed") from None
 

@@ -12,7 +12,7 @@ activations    what autograd keeps of a micro-batch, read off the layers as they
                    4 (7r + 7H + A + I) + e (3I + 2K + 2A) a row; in float32, where a cast is no copy, 4 (7r + 4H + 4I + 2K + 2A)
                GRPO, the native pass: e (7r + 4H + 3A + 2K + 3I) a row, and the prompt's keys and values once a completion
 vision         the tower over the pictures of a micro-batch: what it keeps where it is trained, else one layer of it
-logits         SFT: [tokens, V] in e and four times in float32. GRPO: a piece of `selected.py`'s size. Sampling: a row each
+logits         SFT: [tokens, V] in e and four times in float32. GRPO: a chunk (`chunked_logprobs.py`). Sampling: a row each
 cache          keys and values of all prompts of a rollout, once, and of all their completions at full length, in float32 on a
                CPU; and half as much again while it is copied because rows have finished
 decoding       on a CPU in float32, a second copy of the weights, laid out for decoding

@@ -230,7 +230,7 @@ def test_any_wait_that_a_service_asks_for_is_a_number_of_seconds(header):
     assert seconds is None or seconds >= 0
 
 
-RESOLVED = (Path(__file__).parents[2] / "conf" / "sft" / "paper.yaml").read_text().splitlines()
+RESOLVED = (Path(__file__).parents[2] / "conf" / "sft" / "default.yaml").read_text().splitlines()
 
 
 @settings(max_examples=60)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 
 import pytest
 from faulty_server import serving, status
@@ -51,7 +52,7 @@ def test_ratings_are_read_like_anybody_s_and_agreement_with_people_comes_by_itse
     with serving(gemstone) as server:
         assert judge(folder, server) == 0
     output = capsys.readouterr().out
-    assert "12 comparisons, of which 12 came out alike in both orders" in output  # 3 instances, 4 questions
+    assert "12 comparisons, of which 12 " in output  # 3 instances, 4 questions
     assert len(server.requests) == 24
     (path,) = folder.glob("ratings_*.json")
     key = read_key(folder / "key.json")
@@ -72,7 +73,7 @@ def test_ratings_are_read_like_anybody_s_and_agreement_with_people_comes_by_itse
 def test_a_model_that_always_prefers_the_first_position_gives_only_ties(folder, capsys):
     with serving(lambda body: "A") as server:
         assert judge(folder, server) == 0
-    assert "12 comparisons, of which 0 came out alike" in capsys.readouterr().out
+    assert "12 comparisons, of which 0 " in capsys.readouterr().out
     (path,) = folder.glob("ratings_*.json")
     assert set(read_ratings(path, read_key(folder / "key.json")).verdicts.values()) == {"tie"}
 
@@ -114,7 +115,7 @@ def test_a_run_that_failed_asks_what_is_missing_and_then_nothing(folder, capsys)
 def test_what_the_service_refuses_is_not_rated(folder, capsys):
     with serving(gemstone, [status(400, "content policy")]) as server:
         assert judge(folder, server, "reward.judge.max_concurrent_requests=1") == 0
-    assert "of which 11 came out alike in both orders; 1 of them are refused" in capsys.readouterr().out
+    assert re.search(r"of which 11 .*; 1 of them were refused", capsys.readouterr().out)
     (path,) = folder.glob("ratings_*.json")
     verdicts = read_ratings(path, read_key(folder / "key.json")).verdicts
     assert len(verdicts) == 11

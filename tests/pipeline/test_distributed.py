@@ -68,13 +68,13 @@ def test_two_ranks_that_are_stopped_and_then_lose_one_end_as_one_process_does(tm
     os.kill(children(process)[1], signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
-    assert f"sft: going on after step {step} of 6" in said
+    assert f"sft: continuing after step {step} of 6" in said
     assert said.splitlines()[-1].startswith("fires_exp: rank 1 was killed by SIGKILL")
     assert "Traceback" not in said
 
     _, said = (last := start(two, cache, *TWO)).communicate()
     assert last.returncode == 0, said
-    assert "grpo: going on after step " in said
+    assert "grpo: continuing after step " in said
     for stage in ("sft", "grpo"):
         (expected, rows), (found, others) = outcome(one, stage), outcome(two, stage)
         assert max(float((found[name] - weight).abs().max()) for name, weight in expected.items()) < 1e-5

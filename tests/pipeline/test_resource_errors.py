@@ -164,7 +164,7 @@ MEMORY = {
 def test_memory_that_is_used_up_is_one_line_that_says_what_to_lower_and_to_what(run, monkeypatch, fault):
     monkeypatch.setattr("fires_exp.training.sft.completion_logprobs", lambda *args, **kwargs: fault())
     with pytest.raises(ExhaustedError) as caught:
-        run(*SFT_ONLY, "sft.micro_batch_size=4", "frames.max_frames=2")
+        run(*SFT_ONLY, "sft.micro_batch_size=4", "frames=keyframes", "frames.max_frames=2")
     line = str(caught.value)
     assert line.startswith("out of memory in stage sft")
     assert "; write sft.micro_batch_size=2 (now 4), or sft.gradient_checkpointing=true (now false), or " in line

@@ -297,7 +297,7 @@ def test_a_stopped_run_says_why_keeps_what_was_good_and_goes_on_when_the_rule_is
     assert read_json(folder / "run.json")["status"] == f"CollapseError: {message}"
     page = (folder / "report.html").read_text()
     assert "a sign of reward hacking: health/words_to_start was 1 or less" in page
-    assert "Length of responses" in page
+    assert "Response length ratio" in page
     assert [row["step"] for row in read_lines(folder / "metrics.jsonl") if row["stage"] == "grpo"] == list(range(step))
     assert len(read_lines(folder / "completions.jsonl")) == step * 2 * 4
     before = {path.name: path.read_bytes() for path in error.folder.iterdir() if path.is_file()}

@@ -22,7 +22,9 @@ def start(tmp_path, cache, monkeypatch):
     def run(*overrides):
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        config = composed(*SMALL, f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}", *overrides)
+        config = composed(
+            *SMALL, "dataset.limit.train=8", f"paths.artifacts={tmp_path / 'artifacts'}", f"paths.cache={cache}", *overrides
+        )
         write_yaml(config, folder / "resolved.yaml")
         run_recipe(config, folder)
         return folder

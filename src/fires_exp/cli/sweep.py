@@ -24,7 +24,7 @@ from tqdm import tqdm
 from fires_exp.cli.console import command, print_error
 from fires_exp.config.options import groups
 from fires_exp.errors import ConfigError, ExitCode
-from fires_exp.storage.run_files import TERMINAL, refusal
+from fires_exp.storage.run_files import TERMINAL, completed_stages, refusal
 
 OVERRIDES_FILE = "sweep.json"
 RUN_RECORD = "run.json"
@@ -116,7 +116,7 @@ def run_one(run: SweepRun) -> SweepResult:
 
 def _result(run: SweepRun, *, failure: str, started: bool) -> SweepResult:
     record = _read(run.folder / RUN_RECORD)
-    stages = record.get("stages", [])
+    stages = completed_stages(record)
     return SweepResult(
         run=run,
         failure=failure,

@@ -81,7 +81,7 @@ def test_a_step_s_completions_are_judged_at_once_and_shown_everywhere(start):
     assert all(isinstance(message["content"], str) for request in server.requests for message in request["messages"])
     logged = lines(folder / "metrics.jsonl")
     assert logged[0]["reward/judge"] == pytest.approx(sum(row["reward_judge"] for row in rows[:8]) / 8)
-    (chart,) = [drawing for drawing in gather(folder).curves if drawing.title == "Reward by part"]
+    (chart,) = [plot for stage in gather(folder).curves for plot in stage.plots if plot.title == "Reward by part"]
     assert "judge" in chart.svg
     assert ("reward_judge", "judge") in {(f"reward_{name}", name) for name, _ in gather(folder).groups[0].samples[0].parts}
 

@@ -117,7 +117,7 @@ def test_a_wrong_answer_is_asked_again_with_its_reason_and_a_stubborn_one_is_set
 def test_where_not_one_answer_will_do_the_run_says_so(start):
     with (
         serving(lambda body: "No.") as server,
-        pytest.raises(StageError, match=r"not one of 8 thoughts will do; .*set_aside\.jsonl"),
+        pytest.raises(StageError, match=r"none of 8 thoughts .*set_aside\.jsonl"),
     ):
         start(*served(server.url), "teacher.attempts=1")
 
@@ -229,7 +229,7 @@ def test_a_missing_key_stops_the_run_before_anything_is_made(start, monkeypatch,
 
 def test_the_backbone_can_be_its_own_teacher_and_goes_on_where_it_was(start, tmp_path):
     local = ["teacher=local", "aspects=free", "teacher.max_tokens=5", "teacher.temperature=1.0", "dataset.limit.train=3"]
-    with pytest.raises(StageError, match=r"not one of 3 thoughts"):  # a random model does not stop by itself within 5 tokens
+    with pytest.raises(StageError, match=r"none of 3 thoughts"):  # a random model does not stop by itself within 5 tokens
         start(*local, "teacher.attempts=2")
     (response_file,) = (tmp_path / "artifacts" / "answers").glob("backbone-tiny.jsonl")
     answers = lines(response_file)

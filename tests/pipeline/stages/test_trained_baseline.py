@@ -18,7 +18,7 @@ from fires_exp.training.seq2seq import Seq2SeqModule
 SMALL = [
     "scale=smoke", "seq2seq=tiny", "frames.max_frames=2", "frames.max_frames_per_turn=1",
     "metrics.include=[bleu_2]", "dataset.limit.train=8", "dataset.limit.val=2",
-    "dataset.limit.test=3", "trainer.progress=false",
+    "dataset.limit.test=3", "sft.batch_size=4", "trainer.progress=false",
 ]  # fmt: skip
 TRAINED = ("smes", "smes_qwen", "blenderbot_joint", "bbmhr")
 

@@ -160,14 +160,7 @@ def seal_scorer(folder: Path) -> None:
 
 def load_scorer(folder: Path, device: torch.device) -> EpitomeScorer:
     """Raises `BackboneError`, naming the file that is missing, changed, truncated or of another version."""
-    facts = _read_facts(folder)
-    files: dict[str, str] = facts.pop("files")
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise BackboneError(f"{path} is missing: the scorer is incomplete; {RETRAIN}")
-        if sha256_of_file(path) != expected:
-            raise BackboneError(f"{path} was changed or truncated after it was saved; {RETRAIN}")
+    facts = _verified_facts(folder)
     scorer_facts = ScorerFacts(**facts)
     config = AutoConfig.from_pretrained(folder / "encoder")
     encoder = AutoModel.from_config(config)
@@ -183,9 +176,22 @@ def load_scorer(folder: Path, device: torch.device) -> EpitomeScorer:
 
 
 def scorer_version(folder: Path) -> str:
-    """A short hash of `scorer.json`, which holds the hashes of all other files. Raises `BackboneError` if it is not a scorer."""
-    _read_facts(folder)
+    """A short hash of `scorer.json`, which holds the hashes of all other files. Raises `BackboneError` as `load_scorer` does."""
+    _verified_facts(folder)
     return sha256_of_file(folder / SCORER_FILE)[:8]
+
+
+def _verified_facts(folder: Path) -> dict[str, Any]:
+    """The facts of a scorer all of whose files are as they were saved."""
+    facts = _read_facts(folder)
+    files: dict[str, str] = facts.pop("files")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise BackboneError(f"{path} is missing: the scorer is incomplete; {RETRAIN}")
+        if sha256_of_file(path) != expected:
+            raise BackboneError(f"{path} was changed or truncated after it was saved; {RETRAIN}")
+    return facts
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

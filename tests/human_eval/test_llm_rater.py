@@ -168,5 +168,5 @@ def test_a_folder_without_a_study_is_one_line(folder, capsys):
         (folder / "rate.html").write_text('<script type="application/json" id="study">{"study": 1}</script>')
         assert judge(folder, server) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert "rate.html: No such file or directory; name the folder that `human_eval make` wrote" in first
+    assert "rate.html: No such file or directory; name the folder that `fires-exp human-eval make` wrote" in first
     assert "rate.html" in second

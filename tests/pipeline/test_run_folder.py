@@ -84,6 +84,7 @@ def test_a_run_that_ends_early_leaves_its_steps_its_samples_and_the_reason(start
     assert "Loss" in page
 
 
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")  # of the CSV logger; logs/ is kept
 def test_a_continued_run_shows_each_step_once(start, tmp_path, monkeypatch):
     update, fails = GrpoModule._update, [True]
 

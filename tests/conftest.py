@@ -27,6 +27,21 @@ settings.load_profile("gate")
 
 torch.set_num_threads(1)  # the tiny model is faster so, and tests may run beside other work
 
+# folders and files whose tests start processes, train models or drive a browser: `make test-fast` leaves them out
+SLOW = (
+    "benchmarks", "chat", "cli", "distributed/test_collectives.py", "export", "fuzz", "human_eval", "pipeline",
+    "paper/test_report.py", "report/test_pages_in_a_browser.py", "storage/test_code_fingerprint.py", "storage/test_pretrained.py", "test_security.py",
+    "test_experiments_folder.py", "training/loggers", "training/test_checkpoints.py", "config/test_experiments.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of `SLOW`."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        if path.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def restored_logger():

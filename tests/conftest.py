@@ -29,9 +29,10 @@ torch.set_num_threads(1)  # the tiny model is faster so, and tests may run besid
 
 # folders and files whose tests start processes, train models or drive a browser: `make test-fast` leaves them out
 SLOW = (
-    "benchmarks", "chat", "cli", "distributed/test_collectives.py", "export", "fuzz", "human_eval", "pipeline",
-    "paper/test_report.py", "report/test_pages_in_a_browser.py", "storage/test_code_fingerprint.py", "storage/test_pretrained.py", "test_security.py",
-    "test_experiments_folder.py", "training/loggers", "training/test_checkpoints.py", "config/test_experiments.py",
+    "benchmarks", "chat", "cli", "config/test_experiments.py", "distributed/test_collectives.py", "export", "fuzz", "human_eval",
+    "paper/test_report.py", "pipeline", "report/test_pages_in_a_browser.py", "storage/test_code_fingerprint.py",
+    "storage/test_pretrained.py", "test_experiments_folder.py", "test_security.py", "training/loggers",
+    "training/test_checkpoints.py",
 )  # fmt: skip
 
 

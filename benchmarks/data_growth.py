@@ -1,9 +1,9 @@
-"""Does starting a run on a hundred times the data cost a hundred times as much, and no more?
+"""Does the start-up cost of a run grow linearly with the data?
 
-A corpus of MESC's shape is written into a temporary folder: its 1,019 dialogues times the scale, lines, turns and words a line
-drawn from MESC's distributions, words from the shipped sample. Each scale is measured in a process of its own, so that
-memory is that scale's alone: what the parts add to it at most. The last scale is then started a second time, with what the first
-start kept in the cache. The clock's seconds count what else the machine does, the processor's do not.
+A corpus with the statistics of MESC is written to a temporary folder: 1,019 dialogues times the scale, with lines, turns and
+words per line drawn from MESC's distributions and words from the shipped sample. Each scale is measured in its own process, so
+that the memory increase is that of one scale. The last scale is started a second time with the cache of the first start.
+Wall-clock seconds include the load of other processes, CPU seconds do not.
 
     python benchmarks/data_growth.py [--scales 1 10 100] [--backbone smollm2_vl] [--json FILE]
 """
@@ -49,8 +49,8 @@ COLUMNS = (
 
 
 def write_corpus(folder: Path, scale: int, seed: int) -> int:
-    """Write `MESC.csv` and `split_ids.json`; how many rows."""
-    from fires_exp.data.sample import sample_texts
+    """Write `MESC.csv` and `split_ids.json`; the number of rows."""
+    from fires_exp.data.readers.sample import sample_texts
 
     words = sorted({word for text in sample_texts() for word in text.split()})
     rng = random.Random(seed)
@@ -86,39 +86,40 @@ def _time(seconds: float) -> str:
 
 
 def measure(folder: Path, backbone: str) -> dict[str, Any]:
-    """The clock's seconds of each part of a start on the corpus of a folder, the processor's of all, and what it held."""
+    """Seconds of each part of a start on the corpus in a folder, CPU seconds of all parts, and the increase of peak memory."""
     from hydra import compose, initialize_config_module
 
     from fires_exp.config.load import load_config, register_schema
+    from fires_exp.pipeline.planner import Planner
+    from fires_exp.pipeline.run_folder import RunFolder
     from fires_exp.policy.backbone import build_processor
     from fires_exp.report.run_record import peak_memory_bytes
-    from fires_exp.stages.fit import training_plan
-    from fires_exp.stages.workspace import Workspace
+    from fires_exp.training.fit import training_plan
 
     register_schema()
     with initialize_config_module(config_module="fires_exp.conf", version_base="1.3"):
-        overrides = ["dataset=mesc", f"dataset.root={folder}", f"backbone={backbone}", "trainer=cpu", "+experiment=fires"]
+        overrides = ["dataset=mesc", f"dataset.root={folder}", f"backbone={backbone}", "trainer=cpu", "scale=paper"]
         config = load_config(compose(config_name="config", overrides=overrides))
     parts: dict[str, float] = {}
 
     def timed(name: str, run: Callable[[], Any]) -> Any:
         started = time.perf_counter()
-        found = run()
+        result = run()
         parts[name] = time.perf_counter() - started
-        return found
+        return result
 
     processor = build_processor(config.backbone, Path(config.paths.cache).expanduser())
     before, processor_before = peak_memory_bytes(), time.process_time()
-    work = Workspace(config, folder)
-    work.cache = folder / "cache"  # for the dataset alone: a backbone is not built anew
-    dataset = timed("reading", lambda: work.dataset)
-    train, test = work.examples("train"), work.test_examples
-    timed("keys of train", lambda: work.identity(train, dataset))
-    timed("keys of test", lambda: work.identity(test, dataset))
-    timed("keys again", lambda: (work.identity(train, dataset), work.identity(test, dataset)))
-    encode = timed("lengths", lambda: work.encode(processor, dataset, train))
+    planner = Planner(config, RunFolder(folder, config))
+    planner.cache = folder / "cache"  # for the dataset only, so that the backbone is not built again
+    dataset = timed("reading", lambda: planner.dataset)
+    train, test = planner.train, planner.test
+    timed("keys of train", lambda: train.identity(with_frames=True))
+    timed("keys of test", lambda: test.identity(with_frames=True))
+    timed("keys again", lambda: (train.identity(with_frames=True), test.identity(with_frames=True)))
+    encode = timed("lengths", lambda: planner.factory.encoder(processor, dataset.video_root, train.examples))
     plan = timed("order", lambda: training_plan(config.sft, len(train), config.seed))
-    timed("first batch", lambda: [encode(train[index]) for index in plan[0]])
+    timed("first batch", lambda: [encode(train.examples[index]) for index in plan[0]])
     return {
         "instances": sum(len(split) for split in dataset.examples.values()),
         "seconds": {**parts, "all": sum(parts.values()), "all, processor": time.process_time() - processor_before},
@@ -127,7 +128,7 @@ def measure(folder: Path, backbone: str) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: a row a part, a column a start."""
+    """A Markdown table with one row per part and one column per start."""
     lines = [
         "| | " + " | ".join(result["start"] for result in results) + " |",
         "| --- " * (len(results) + 1) + "|",

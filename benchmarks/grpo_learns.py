@@ -1,7 +1,7 @@
-"""Does GRPO raise a reward that can be raised? A toy task on the tiny random backbone, over several seeds.
+"""Does GRPO increase a learnable reward? A toy task on the tiny random backbone, over several seeds.
 
-The reward is the share of vowels among a completion's letters. Nothing but the reward tells the model so: if sampling, rewards,
-advantages, loss and optimiser work together, the curve rises; with shuffled rewards (the control) it must not.
+The reward is the share of vowels among a completion's letters. If sampling, rewards, advantages, loss and optimizer work
+together, the share rises; with random rewards (the control) it must not.
 
     python benchmarks/grpo_learns.py --out docs        writes docs/grpo_learns.json and docs/grpo_learns.svg
 """
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fires_exp.config.model import PlanKind
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytorch_lightning as pl
@@ -28,30 +30,30 @@ from pytorch_lightning.loggers import Logger
 from tqdm import tqdm
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import Config
-from fires_exp.data.read import read_dataset
-from fires_exp.modules.batches import StepLoader, step_plan
-from fires_exp.modules.grpo import GrpoModule
+from fires_exp.config.root import Config
+from fires_exp.data.dataset import read_dataset
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import CompletionOfExample, RewardBreakdown
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
-from fires_exp.rewards.total import Answer, RewardBreakdown
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.tags import ParsedCompletion
+from fires_exp.training.step_loader import StepLoader, step_plan
 
-PLAN = ThinkingPlan(kind="none", aspects=())
+PLAN = ThinkingPlan(kind=PlanKind.none, aspects=())
 
 
 class VowelReward:
-    """Share of vowels among letters, in [0, 1]; `control` rewards at random instead."""
+    """Share of vowels among letters, in [0, 1]; with `control`, random rewards instead."""
 
     def __init__(self, control: random.Random | None) -> None:
         self.control = control
 
-    def score(self, answers: Sequence[Answer]) -> list[RewardBreakdown]:
-        return [self._one(completion) for completion, _ in answers]
+    def score(self, completions: Sequence[CompletionOfExample]) -> list[RewardBreakdown]:
+        return [self._score_one(completion) for completion, _ in completions]
 
-    def _one(self, completion: ParsedCompletion) -> RewardBreakdown:
+    def _score_one(self, completion: ParsedCompletion) -> RewardBreakdown:
         letters = [letter for letter in completion.response.lower() if letter.isalpha()]
         share = sum(letter in "aeiou" for letter in letters) / max(1, len(letters))
         total = share if self.control is None else self.control.random()
@@ -59,7 +61,7 @@ class VowelReward:
 
 
 class Curve(Logger):
-    """Keeps the share of vowels of every step."""
+    """Records the share of vowels of every step."""
 
     name, version = "curve", 0
 
@@ -74,7 +76,7 @@ class Curve(Logger):
 
 
 def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
-    """The share of vowels in what the policy samples, step by step."""
+    """The share of vowels in the sampled completions of each step."""
     policy = build_policy(config.backbone, Path(config.paths.cache).expanduser(), torch.device("cpu"))
     add_adapter(policy, config.grpo.lora, seed)
     encoder = PromptEncoder(policy.processor, PLAN, config.prompt.max_tokens)
@@ -90,26 +92,26 @@ def train(config: Config, steps: int, seed: int, control: bool) -> list[float]:
         PLAN,
         total_updates=steps,
         seed=seed,
-        show_completions=lambda *_: None,
+        log_completions=lambda *_: None,
     )
     curve = Curve()
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, max_epochs=1, logger=curve, log_every_n_steps=1, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
-    trainer.fit(module, StepLoader(plan, lambda index: prompts[index], ahead=0))
+    trainer.fit(module, StepLoader(plan, lambda index: prompts[index], prefetch=0))
     return curve.shares
 
 
 def draw(curves: dict[str, list[list[float]]], path: Path) -> None:
-    """One thin line a seed, one thick line for their mean."""
+    """One thin line per seed and a thick line for their mean."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    for (name, runs), colour in zip(curves.items(), ("#0072b2", "#999999"), strict=True):
+    for (name, runs), color in zip(curves.items(), ("#0072b2", "#999999"), strict=True):
         for run in runs:
-            axes.plot(run, color=colour, alpha=0.25, linewidth=0.8)
+            axes.plot(run, color=color, alpha=0.25, linewidth=0.8)
         mean = [sum(values) / len(values) for values in zip(*runs, strict=True)]
-        axes.plot(mean, color=colour, linewidth=2.2, label=f"{name}, mean of {len(runs)} seeds")
+        axes.plot(mean, color=color, linewidth=2.2, label=f"{name}, mean of {len(runs)} seeds")
     axes.set_xlabel("GRPO step")
     axes.set_ylabel("share of vowels in samples")
     axes.spines[["top", "right"]].set_visible(False)

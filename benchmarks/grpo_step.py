@@ -1,12 +1,12 @@
-"""What a GRPO step costs here and in trl: the same weights, adapter, prompts and pictures, side by side, against the floor.
+"""The cost of a GRPO step here and in trl, with the same weights, adapter, prompts and images, compared with the floor.
 
     make bench-trl                                                  trl in an environment of its own, .venv-trl
     python benchmarks/grpo_step.py --shape text frames              both sides on the embedded backbone, CPU
     python benchmarks/grpo_step.py --shape long --device cuda --backbone qwen7b_random --json step.json
     python benchmarks/grpo_step.py --sweep --out docs               our step alone as G and frames grow
 
-Each side is a process of its own that keeps its model and waits; they take turns, one step each, and never run at the same time.
-The first round warms up and is not counted; numbers are medians of the others. docs/performance.md says how to read them.
+Each side is a process that keeps its model loaded. The sides alternate, one step each, and never run at the same time. The first
+round is a warm-up; numbers are medians of the others. docs/performance.md explains how to read them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS = (*PARTS, "whole")
 
 
 class Side:
-    """A child process that owns a model and does one step at a time."""
+    """A child process that holds a model and runs one step at a time."""
 
     def __init__(self, name: str, python: Path | str, task: StepTask) -> None:
         self.name = name
@@ -65,14 +65,14 @@ class Side:
             reason = "was killed, most likely for memory: --checkpointing on or --dtype bfloat16 needs less"
             sys.exit(
                 f"grpo_step: the side '{self.name}' "
-                + (reason if code == -signal.SIGKILL else f"ended with code {code}; its own words stand above")
+                + (reason if code == -signal.SIGKILL else f"ended with code {code}; its output is above")
             )
         message: dict[str, Any] = json.loads(line)
         return message
 
 
 def measure(task: StepTask, pythons: dict[str, Path | str], title: str) -> dict[str, Any]:
-    """Rounds of one task on all sides; exits if they did not do the same work."""
+    """Run the rounds of one task on all sides; exit if the sides did not do the same work."""
     sides = [Side(name, python, task) for name, python in pythons.items()]
     reports: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     try:
@@ -86,7 +86,7 @@ def measure(task: StepTask, pythons: dict[str, Path | str], title: str) -> dict[
     finally:
         for side in sides:
             side.close()
-    counted = {name: found[1:] for name, found in reports.items()}
+    counted = {name: side_reports[1:] for name, side_reports in reports.items()}
     result: dict[str, Any] = {
         "task": asdict(task),
         "dtype": sides[0].facts["dtype"],
@@ -95,9 +95,11 @@ def measure(task: StepTask, pythons: dict[str, Path | str], title: str) -> dict[
         "rates": sides[0].facts["rates"],
         "work": sides[0].facts["work"],
         "floor_seconds": sides[0].facts["floor_seconds"],
-        "seconds": {name: medians(found, "seconds") for name, found in counted.items()},
-        "peak_bytes": {name: medians(found, "peak_bytes") for name, found in counted.items()},
-        "resting_bytes": {name: statistics.median(one["resting_bytes"] for one in found) for name, found in counted.items()},
+        "seconds": {name: medians(side_reports, "seconds") for name, side_reports in counted.items()},
+        "peak_bytes": {name: medians(side_reports, "peak_bytes") for name, side_reports in counted.items()},
+        "resting_bytes": {
+            name: statistics.median(report["resting_bytes"] for report in side_reports) for name, side_reports in counted.items()
+        },
         "rounds": counted,
     }
     result["times_floor"] = result["seconds"]["our"]["whole"] / result["floor_seconds"]["whole"]
@@ -108,8 +110,8 @@ def measure(task: StepTask, pythons: dict[str, Path | str], title: str) -> dict[
 
 
 def check_same_work(reports: list[dict[str, Any]], task: StepTask) -> None:
-    """Exits unless all sides read the same prompts and every completion has its full length."""
-    if len({report["prompts_print"] for report in reports}) > 1:
+    """Exit unless all sides read the same prompts and every completion has its full length."""
+    if len({report["prompts_fingerprint"] for report in reports}) > 1:
         sys.exit(f"grpo_step: the sides read different prompts, of {[report['prompt_tokens'] for report in reports]} tokens")
     expected = [task.new_tokens] * (task.prompts * task.generations)
     for report in reports:

@@ -1,9 +1,8 @@
-"""Does a run that is killed again and again, at any moment, end as one that nobody disturbed?
+"""Does a run that is killed repeatedly at random times end with the results of an uninterrupted run?
 
-The whole recipe on the tiny backbone (thoughts, SFT, GRPO, answers, table) is run once undisturbed for each of a few seeds. Then
-the same command is started and sent SIGKILL after a random time, over and over, until so many kills are done; in between it is
-left to finish now and then. What it leaves is compared byte by byte: adapters, answers, the table, and every logged
-number but the clock's.
+The full recipe on the tiny backbone (thoughts, SFT, GRPO, predictions, table) runs once uninterrupted for each of a few seeds.
+Then the same command is started and killed with SIGKILL after a random time, until the given number of kills is reached; now and
+then it finishes. The results are compared byte by byte: adapters, predictions, the table and all logged numbers except times.
 
     python benchmarks/kills.py [--kills 50] [--json FILE]
 """
@@ -47,13 +46,13 @@ def start(folder: Path, seed: int) -> subprocess.Popen[str]:
 
 def finish(folder: Path, seed: int) -> None:
     process = start(folder, seed)
-    _, said = process.communicate()
+    _, stderr = process.communicate()
     if process.returncode:
-        raise SystemExit(f"seed {seed} ended with status {process.returncode}:\n{said}")
+        raise SystemExit(f"seed {seed} ended with status {process.returncode}:\n{stderr}")
 
 
-def under_way(folder: Path) -> str:
-    """The stage that a kill met, by what lies there."""
+def running_stage(folder: Path) -> str:
+    """The stage that was running when the run was killed, from the files of its folder."""
     begun = [done.parent.parent.name for done in folder.glob("artifacts/*/*/depends_on.json") if not _done(done.parent)]
     return begun[0] if begun else "between stages"
 
@@ -62,14 +61,14 @@ def _done(folder: Path) -> bool:
     return (folder / "done.json").is_file()
 
 
-def left_behind(folder: Path) -> dict[str, Any]:
-    """Whatever a run computes, by stage and key; of numbers that are logged, all but times."""
-    found: dict[str, Any] = {}
+def results_of(folder: Path) -> dict[str, Any]:
+    """The results of a run by file; of logged numbers, all but times."""
+    results: dict[str, Any] = {}
     for path in sorted(folder.glob("artifacts/**/*.safetensors")) + sorted(folder.glob("artifacts/**/*.jsonl")):
-        place = str(path.relative_to(folder / "artifacts"))
-        found[place] = list(_rows(path)) if path.suffix == ".jsonl" else hashlib.sha256(path.read_bytes()).hexdigest()
-    found["table"] = json.loads((folder / "run" / "metrics.json").read_text())["policies"]
-    return found
+        name = str(path.relative_to(folder / "artifacts"))
+        results[name] = list(_rows(path)) if path.suffix == ".jsonl" else hashlib.sha256(path.read_bytes()).hexdigest()
+    results["table"] = json.loads((folder / "run" / "metrics.json").read_text())["policies"]
+    return results
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -80,16 +79,16 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the times of kills")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    whole: dict[int, dict[str, Any]] = {}
+    uninterrupted: dict[int, dict[str, Any]] = {}
     for seed in SEEDS:
         with tempfile.TemporaryDirectory() as name:
             finish(Path(name), seed)
-            whole[seed] = left_behind(Path(name))
-    met: collections.Counter[str] = collections.Counter()
+            uninterrupted[seed] = results_of(Path(name))
+    killed_stages: collections.Counter[str] = collections.Counter()
     runs = different = 0
     bar = tqdm(total=arguments.kills, desc="kills", unit="kill")
     while bar.n < arguments.kills:
@@ -100,21 +99,27 @@ def main() -> None:
             while bar.n < arguments.kills:
                 process = start(folder, seed)
                 time.sleep(rng.uniform(0.0, LONGEST_SECONDS))
-                if process.poll() is not None:  # it came to its end first
+                if process.poll() is not None:  # it finished before the kill
                     break
                 process.kill()
                 process.communicate()
-                met[under_way(folder)] += 1
+                killed_stages[running_stage(folder)] += 1
                 bar.update()
             finish(folder, seed)
-            different += left_behind(folder) != whole[seed]
+            different += results_of(folder) != uninterrupted[seed]
     bar.close()
-    result = {"kills": bar.n, "met": dict(met), "runs": runs, "different": different, "files": len(whole[SEEDS[0]])}
+    result = {
+        "kills": bar.n,
+        "met": dict(killed_stages),
+        "runs": runs,
+        "different": different,
+        "files": len(uninterrupted[SEEDS[0]]),
+    }
     print(json.dumps(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
     if different:
-        raise SystemExit(f"{different} of {runs} runs ended otherwise than the undisturbed ones")
+        raise SystemExit(f"{different} of {runs} runs have other results than the uninterrupted ones")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Is the memory that a run is said to take the memory that it takes? One stage a process, at several shapes.
+"""How accurate are the memory estimates? One stage per process, with several shapes.
 
-Each line is a run of one stage on invented conversations of one length, two steps of it: what the run said before it started
-(the estimate of its first stage that asks the backbone, on top of what the process held) beside the most that the process held
-in the end. On a CPU both count resident memory.
+Each line is a run of two steps of one stage on synthetic conversations of one length: the estimate before the start (of the first
+stage that uses the backbone, added to what the process held) and the measured peak. On a CPU both are resident memory.
 
     python benchmarks/memory_estimate.py [--backbone tiny smollm2_vl] [--dtype float32 bfloat16] [--only sft] [--json FILE]
 """
@@ -29,7 +28,7 @@ NEW_TOKENS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """`words` is a history's length, about as many tokens; `frames` shows the shipped sample instead, with its pictures."""
+    """`words` is the length of the history, about as many tokens; with `frames` the shipped sample with its frames is used."""
 
     stage: str
     words: int
@@ -54,34 +53,34 @@ CASES = (
 
 
 def write_conversations(path: Path, words: int, seed: int) -> None:
-    """Conversations of one length; each has one instance with the whole history."""
-    from fires_exp.data.sample import sample_texts
+    """Write conversations of one length, each with one example that has the full history."""
+    from fires_exp.data.readers.sample import sample_texts
 
     known = sorted({word for text in sample_texts() for word in text.split() if word.isalpha()})
     rng = random.Random(seed)
 
-    def said(count: int) -> str:
+    def text_of(count: int) -> str:
         return " ".join(rng.choices(known, k=count))
 
     with path.open("w", encoding="utf-8") as file:
-        for place in range(2 * INSTANCES):
-            turns = [{"speaker": "seeker", "text": said(words // TURNS)} for _ in range(TURNS)]
-            turns.append({"speaker": "supporter", "text": said(20)})
-            row = {"id": f"c{place}", "split": "train" if place < INSTANCES else "test", "turns": turns}
+        for index in range(2 * INSTANCES):
+            turns = [{"speaker": "seeker", "text": text_of(words // TURNS)} for _ in range(TURNS)]
+            turns.append({"speaker": "supporter", "text": text_of(20)})
+            row = {"id": f"c{index}", "split": "train" if index < INSTANCES else "test", "turns": turns}
             file.write(json.dumps(row) + "\n")
 
 
 def run_case(case: Case, backbone: str, dtype: str, seed: int) -> dict[str, Any]:
     """The estimate's parts, the peak and their ratio."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         if case.frames:
             dataset = ["dataset.limit.train=8", "dataset.limit.test=8", "frames=keyframes", "frames.max_frames=8"]
         else:
-            write_conversations(place / "talks.jsonl", case.words, seed)
-            dataset = ["dataset=jsonl", f"dataset.root={place / 'talks.jsonl'}", "frames=none"]
+            write_conversations(folder / "talks.jsonl", case.words, seed)
+            dataset = ["dataset=jsonl", f"dataset.root={folder / 'talks.jsonl'}", "frames=none"]
         stages = {
-            "sft": ["recipe.stages=[synthesise,sft]", "recipe.policies=[]"],
+            "sft": ["recipe.stages=[synthesize,sft]", "recipe.policies=[]"],
             "grpo": ["recipe.stages=[grpo]", "recipe.policies=[]"],
             "predictions": ["recipe=zero_shot"],
         }[case.stage]
@@ -93,13 +92,13 @@ def run_case(case: Case, backbone: str, dtype: str, seed: int) -> dict[str, Any]
             "grpo.max_steps=2", f"sft.batch_size={case.batch}", f"grpo.batch_size={case.batch}",
             f"predict.batch_size={case.batch}", f"sft.micro_batch_size={case.micro}", f"grpo.micro_batch_size={case.micro}",
             f"sft.gradient_checkpointing={checkpointing}", f"grpo.gradient_checkpointing={checkpointing}",
-            f"sft.lora.train_vision={str(case.frames).lower()}", f"hydra.run.dir={place / 'run'}",
-            f"paths.artifacts={place / 'artifacts'}", f"seed={seed}",
+            f"sft.lora.train_vision={str(case.frames).lower()}", f"hydra.run.dir={folder / 'run'}",
+            f"paths.artifacts={folder / 'artifacts'}", f"seed={seed}",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-        run = json.loads((place / "run" / "run.json").read_text())
+        run = json.loads((folder / "run" / "run.json").read_text())
     memory = next(stage["memory"] for stage in run["ahead"]["stages"] if stage["stage"] == case.stage)
     split = "test" if case.stage == "predictions" else "train"
     estimate = run["ahead"]["held"] + memory["peak"] + memory["gaps"]
@@ -127,15 +126,15 @@ def main() -> None:
     for backbone in arguments.backbone:
         for dtype in arguments.dtype:
             for case in (case for case in CASES if case.stage in arguments.only):
-                found = run_case(case, backbone, dtype, arguments.seed)
+                measured = run_case(case, backbone, dtype, arguments.seed)
                 results.append(
-                    {"backbone": backbone, "dtype": dtype, **{name: getattr(case, name) for name in case.__slots__}, **found}
+                    {"backbone": backbone, "dtype": dtype, **{name: getattr(case, name) for name in case.__slots__}, **measured}
                 )
-                seen = f"{found['prompt_tokens']}{' with frames' if case.frames else ''}"
+                prompt = f"{measured['prompt_tokens']}{' with frames' if case.frames else ''}"
                 print(
-                    f"| {case.stage} | {backbone} | {dtype} | {seen} | {case.batch}, {case.micro} | "
-                    f"{'yes' if case.checkpointing else 'no'} | {found['held'] / 1e9:.2f} | {found['estimate'] / 1e9:.2f} | "
-                    f"{found['measured'] / 1e9:.2f} | {found['ratio']:.2f} |",
+                    f"| {case.stage} | {backbone} | {dtype} | {prompt} | {case.batch}, {case.micro} | "
+                    f"{'yes' if case.checkpointing else 'no'} | {measured['held'] / 1e9:.2f} | "
+                    f"{measured['estimate'] / 1e9:.2f} | {measured['measured'] / 1e9:.2f} | {measured['ratio']:.2f} |",
                     flush=True,
                 )
     if arguments.json:

@@ -1,4 +1,4 @@
-"""The project's own side of the step benchmark: `GrpoModule` under a Lightning trainer, one step a round (see grpo_step.py)."""
+"""The project's own side of the step benchmark: `GrpoModule` under a Lightning trainer, one step per round (see grpo_step.py)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,29 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import DummyLogger
 from step_clock import Line, StepClock
 from step_floor import floor_seconds, measured_rates, step_work
-from step_task import PLAN, RawPrompt, StepTask, build_backbone, prompts_of_round, reward_of, weights_print
+from step_task import PLAN, RawPrompt, StepTask, build_backbone, prompts_of_round, reward_of, weights_fingerprint
 
-import fires_exp.modules.grpo
+import fires_exp.grpo.module
 from fires_exp.data.records import SupportExample
-from fires_exp.modules.grpo import GrpoModule
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import RewardBreakdown
+from fires_exp.grpo.rollouts import RolloutGroup, collect_rollouts
 from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import EncodedPrompt, PromptEncoder
-from fires_exp.rewards.total import RewardBreakdown
-from fires_exp.rollouts.collect import collect_rollouts
-from fires_exp.rollouts.rollout import RolloutGroup
 from fires_exp.thinking.tags import ParsedCompletion
 
 
 class TextReward:
-    """`reward_of` as the module wants it."""
+    """`reward_of` as a `CompletionReward`."""
 
-    def score(self, answers: Sequence[tuple[ParsedCompletion, SupportExample]]) -> list[RewardBreakdown]:
-        totals = [reward_of(completion.thought + completion.response) for completion, _ in answers]
+    def score(self, completions: Sequence[tuple[ParsedCompletion, SupportExample]]) -> list[RewardBreakdown]:
+        totals = [reward_of(completion.thought + completion.response) for completion, _ in completions]
         return [RewardBreakdown(total=total, format=1.0, consistency=total, support_skill=None, judge=None) for total in totals]
 
 
 class Rounds:
-    """Waits for its turn, starts the clock and encodes the round's prompts, as a training loader would."""
+    """A loader that waits for the parent's signal, starts the clock and encodes the prompts of the round."""
 
     def __init__(self, prompts: list[list[RawPrompt]], encoder: PromptEncoder, clock: StepClock, line: Line) -> None:
         self.prompts = prompts
@@ -61,7 +60,7 @@ class Rounds:
 
 
 class Report(Callback):
-    """Stops the clock after a step and says what it showed and what was done."""
+    """Stops the clock after a step and reports times, memory and token counts."""
 
     def __init__(self, clock: StepClock, line: Line) -> None:
         self.clock = clock
@@ -73,9 +72,9 @@ class Report(Callback):
         ids = [group.prompt.prompt_ids.tolist() for group in self.groups]
         self.line.send(
             **asdict(report),
-            prompt_tokens=[len(one) for one in ids],
+            prompt_tokens=[len(prompt_ids) for prompt_ids in ids],
             completion_tokens=[len(rollout.completion.ids) for group in self.groups for rollout in group.rollouts],
-            prompts_print=hashlib.sha256(str(ids).encode()).hexdigest(),
+            prompts_fingerprint=hashlib.sha256(str(ids).encode()).hexdigest(),
         )
 
 
@@ -105,7 +104,7 @@ def main() -> None:
     clock.watch_torch()
     module = GrpoModule(
         policy, task.grpo, task.sampling, task.health, TextReward(), PLAN, total_updates=task.rounds, seed=task.seed,
-        show_completions=lambda *_: None,
+        log_completions=lambda *_: None,
     )  # fmt: skip
     trainer = pl.Trainer(
         accelerator="gpu" if task.device == "cuda" else "cpu", devices=1, max_epochs=1, logger=DummyLogger(),
@@ -119,7 +118,7 @@ def main() -> None:
     work = step_work(
         policy.qwen.config,
         prompt_tokens=[len(prompt.prompt_ids) for prompt in encoded],
-        picture_grids=[grid for prompt in encoded for grid in prompt.image_grid_thw.tolist()],
+        image_grids=[grid for prompt in encoded for grid in prompt.image_grid_thw.tolist()],
         generations=task.generations,
         new_tokens=task.new_tokens,
         lora_rank=task.grpo.lora.rank,
@@ -127,14 +126,14 @@ def main() -> None:
     )
     rates = measured_rates(task.device, dtype)
     line.send(
-        weights=weights_print(policy.model),
+        weights=weights_fingerprint(policy.model),
         versions={"torch": torch.__version__},
         dtype=str(dtype).removeprefix("torch."),
         work=asdict(work),
         rates=asdict(rates),
         floor_seconds=floor_seconds(work, rates),
     )
-    with patch.object(fires_exp.modules.grpo, "collect_rollouts", collect_and_keep):
+    with patch.object(fires_exp.grpo.module, "collect_rollouts", collect_and_keep):
         trainer.fit(module, Rounds(prompts, encoder, clock, line))
 
 

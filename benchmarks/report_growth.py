@@ -1,7 +1,7 @@
-"""How long does the report of a table take as its runs grow from tens to a thousand?
+"""How long does the report of a table take, from ten to a thousand runs?
 
-One small run is made for real (the tiny backbone, 40 test instances) and its folder copied to every row and seed of a table; each
-count is read by `python -m fires_exp.report` in a process of its own, start of Python included.
+One small run is made (the tiny backbone, 40 test examples) and its folder is copied to every row and seed of a table. Each count
+is read by `fires-exp report` in its own process; the time includes the start of Python.
 
     python benchmarks/report_growth.py [--runs 10 100 1000] [--json FILE]
 """
@@ -31,19 +31,19 @@ RUN = [
 
 def one_run(folder: Path) -> Path:
     """A finished run's folder."""
-    places = [f"hydra.run.dir={folder / 'run'}", f"paths.artifacts={folder / 'artifacts'}"]
-    subprocess.run([sys.executable, "-m", "fires_exp", *RUN, *places], check=True, capture_output=True)
+    paths = [f"hydra.run.dir={folder / 'run'}", f"paths.artifacts={folder / 'artifacts'}"]
+    subprocess.run([sys.executable, "-m", "fires_exp", *RUN, *paths], check=True, capture_output=True)
     return folder / "run"
 
 
 def report_seconds(run: Path, folder: Path, count: int) -> float:
-    """Of the report over so many copies of a run."""
+    """Seconds of the report over `count` copies of a run."""
     rows = [row["experiment"] for row in yaml.safe_load((TABLE / "runs.yaml").read_text())]
     scale = folder / TABLE.name / "demo"
     for number in range(count):
         shutil.copytree(run, scale / rows[number % len(rows)] / f"seed_{number // len(rows)}")
     started = time.perf_counter()
-    command = [sys.executable, "-m", "fires_exp.report", str(TABLE), "--runs", str(scale)]
+    command = [sys.executable, "-m", "fires_exp", "report", str(TABLE), "--runs", str(scale)]
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started
 
@@ -53,15 +53,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as name:
         run = one_run(Path(name))
         for count in arguments.runs:
             with tempfile.TemporaryDirectory() as folder:
-                found[count] = round(report_seconds(run, Path(folder), count), 2)
-            print(f"{count:>6} runs: {found[count]:.1f} s", flush=True)
+                results[count] = round(report_seconds(run, Path(folder), count), 2)
+            print(f"{count:>6} runs: {results[count]:.1f} s", flush=True)
     if arguments.json:
-        arguments.json.write_text(json.dumps(found) + "\n")
+        arguments.json.write_text(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":

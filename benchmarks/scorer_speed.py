@@ -1,7 +1,7 @@
-"""How fast are support skills read? Responses a second, beside the models' forward passes alone.
+"""How fast is the scorer of support skills? Responses per second, compared with the forward passes only.
 
-The scorer's own work (tokens, batches of similar length, padding, remembering) must not hold up what the encoder costs. Both
-sides read the same (context, response) pairs of the sample corpus, in batches of 64, in turns; medians are compared.
+The overhead of the scorer (tokenization, batching by length, padding, caching) must be small. Both sides score the same (context,
+response) pairs of the sample corpus in batches of 64, alternating; medians are compared.
 
     python benchmarks/scorer_speed.py [--scorer FOLDER] [--pairs 256] [--rounds 5]      without a folder: untrained, same size
 """
@@ -22,8 +22,8 @@ import torch
 from hydra import compose, initialize_config_module
 
 from fires_exp.config.load import load_config, register_schema
-from fires_exp.config.schema import Config
-from fires_exp.data.read import read_dataset
+from fires_exp.config.root import Config
+from fires_exp.data.dataset import read_dataset
 from fires_exp.scores.encoder import load_encoder
 from fires_exp.scores.epitome.levels import MECHANISMS, ContextAndResponse
 from fires_exp.scores.epitome.model import Trunk, new_mechanism
@@ -38,7 +38,7 @@ def composed() -> Config:
 
 
 def untrained(config: Config) -> EpitomeScorer:
-    """A scorer of the configured size: what it says means nothing, what it costs is the same."""
+    """An untrained scorer of the configured size: same cost, meaningless levels."""
     settings = config.epitome
     tokenizer, encoder = load_encoder(settings.encoder, Path(config.paths.cache))
     mechanisms = [
@@ -58,24 +58,24 @@ def untrained(config: Config) -> EpitomeScorer:
 
 
 def distinct_pairs(config: Config, count: int) -> list[ContextAndResponse]:
-    """So many different pairs; a response is told from its copies by a word at its end."""
+    """`count` different pairs; a number is appended to a response to distinguish its copies."""
     examples = [example for split in read_dataset(config.dataset, config.seed, cache=None).examples.values() for example in split]
     return [
-        (examples[place % len(examples)].last_seeker_text, f"{examples[place % len(examples)].reference_response} {place}")
-        for place in range(count)
+        (examples[index % len(examples)].last_seeker_text, f"{examples[index % len(examples)].reference_response} {index}")
+        for index in range(count)
     ]
 
 
 def forward_batches(scorer: EpitomeScorer, pairs: list[ContextAndResponse]) -> list[tuple[torch.Tensor, ...]]:
-    """The same batches as tensors that only have to go through the models."""
+    """The same batches as tensors, ready for the forward passes."""
     responses = scorer.reader([response for _, response in pairs])
     seekers = scorer.reader([context for context, _ in pairs])
-    order = sorted(range(len(pairs)), key=lambda place: len(responses[place].ids))
+    order = sorted(range(len(pairs)), key=lambda index: len(responses[index].ids))
     batches: list[tuple[torch.Tensor, ...]] = []
     for start in range(0, len(order), BATCH_SIZE):
-        places = order[start : start + BATCH_SIZE]
-        response_ids, response_mask = pad([responses[place].ids for place in places], scorer.pad_id)
-        seeker_ids, seeker_mask = pad([seekers[place].ids for place in places], scorer.pad_id)
+        indices = order[start : start + BATCH_SIZE]
+        response_ids, response_mask = pad([responses[index].ids for index in indices], scorer.pad_id)
+        seeker_ids, seeker_mask = pad([seekers[index].ids for index in indices], scorer.pad_id)
         with torch.no_grad():
             states = scorer.trunk.seeker(seeker_ids, seeker_mask)
         batches.append((response_ids, response_mask, states, seeker_mask))
@@ -83,7 +83,7 @@ def forward_batches(scorer: EpitomeScorer, pairs: list[ContextAndResponse]) -> l
 
 
 @torch.no_grad()
-def forward_alone(scorer: EpitomeScorer, batches: list[tuple[torch.Tensor, ...]]) -> None:
+def forward_only(scorer: EpitomeScorer, batches: list[tuple[torch.Tensor, ...]]) -> None:
     for ids, mask, states, seeker_mask in batches:
         shared = scorer.trunk.response(ids, mask)
         for mechanism in scorer.mechanisms:
@@ -106,22 +106,22 @@ def main() -> None:
     scorer = load_scorer(arguments.scorer, torch.device("cpu")) if arguments.scorer else untrained(config)
     pairs = distinct_pairs(config, arguments.pairs)
     batches = forward_batches(scorer, pairs)
-    scorer.logits(pairs)  # posts are remembered from here on, as in training, where a post has G responses
-    ours, alone = [], []
+    scorer.logits(pairs)  # seeker posts are cached from here on, as in training, where a post has G responses
+    scorer_seconds, forward_seconds = [], []
     for _ in range(arguments.rounds):
-        ours.append(seconds(lambda: scorer.logits(pairs)))
-        alone.append(seconds(lambda: forward_alone(scorer, batches)))
-    whole, forward = statistics.median(ours), statistics.median(alone)
+        scorer_seconds.append(seconds(lambda: scorer.logits(pairs)))
+        forward_seconds.append(seconds(lambda: forward_only(scorer, batches)))
+    scored, forward = statistics.median(scorer_seconds), statistics.median(forward_seconds)
     print(f"{scorer.name}, {len(pairs)} responses, batches of {BATCH_SIZE}, {torch.get_num_threads()} threads, float32")
-    print(f"scored            {len(pairs) / whole:8.1f} responses a second, three mechanisms each")
-    print(f"forward alone     {len(pairs) / forward:8.1f}")
-    print(f"overhead          {100 * (whole / forward - 1):8.1f} %")
+    print(f"scored            {len(pairs) / scored:8.1f} responses per second, three mechanisms each")
+    print(f"forward only      {len(pairs) / forward:8.1f}")
+    print(f"overhead          {100 * (scored / forward - 1):8.1f} %")
     started = time.perf_counter()
     scorer.levels(pairs)
     scorer.levels(pairs)
     first = time.perf_counter()
     scorer.levels(pairs)
-    print(f"remembered        {len(pairs) / (time.perf_counter() - first):8.0f} (first time {first - started:.2f} s)")
+    print(f"cached            {len(pairs) / (time.perf_counter() - first):8.0f} (first time {first - started:.2f} s)")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""Is memory flat over a long run? Many steps of SFT and of GRPO on the tiny backbone, resident memory after each.
+"""Does memory stay constant over a long run? Resident memory over many steps of SFT and of GRPO on the tiny backbone.
 
-Each stage is a run of its own in a child process (`python -m fires_exp`), with checkpoints, samples on disk and logs as users
-have them. Memory is read from outside, a few times a second, and laid beside the steps that the run has logged by then. The first
-fifth warms up; over the rest a line is fitted, and its slope, in bytes a step and in megabytes over ten thousand steps, says
-whether anything is kept that should not be. One run's slope is no more than its scatter, so its standard error is told too.
+Each stage is a run in a child process (`python -m fires_exp`) with checkpoints, logs and completions on disk. Its memory is
+sampled a few times per second together with the number of logged steps. The first fifth is a warm-up; a line is fitted to the
+rest. Its slope in bytes per step and in megabytes per ten thousand steps, with its standard error, shows whether there is a leak.
 
     python benchmarks/soak.py [--minutes 5] [--out docs]      writes soak.json and soak.svg
 """
@@ -26,45 +25,45 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import psutil
 
-from fires_exp.report.figures import Line, curves
+from fires_exp.report.plots import Curve, curves_over_steps
 
 SAMPLED_EVERY_SECONDS = 0.25
 WARM_UP = 0.2
 STAGES = {
-    "sft": ["recipe.stages=[synthesise,sft]", "recipe.policies=[]"],
+    "sft": ["recipe.stages=[synthesize,sft]", "recipe.policies=[]"],
     "grpo": ["recipe.stages=[grpo]", "recipe.policies=[]"],
 }
 
 
 def watch(stage: str, minutes: float, seed: int) -> dict[str, list[float]]:
-    """Steps done and resident bytes, sampled while a stage runs; it is stopped when its time is over."""
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+    """Logged steps and resident bytes, sampled while a stage runs; it is killed after `minutes`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         command = [
             sys.executable, "-m", "fires_exp", "+experiment=smoke", *STAGES[stage], "reward=wo_support_skill",
             "dataset.limit.train=64", "sft.max_steps=null", "sft.epochs=1000", "grpo.max_steps=null", "grpo.epochs=1000",
             "sft.checkpoint_every_steps=20", "grpo.checkpoint_every_steps=20", "trainer.progress=false", "logger=csv",
-            f"hydra.run.dir={place / 'run'}", f"paths.artifacts={place / 'artifacts'}", f"seed={seed}",
+            f"hydra.run.dir={folder / 'run'}", f"paths.artifacts={folder / 'artifacts'}", f"seed={seed}",
         ]  # fmt: skip
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         steps: list[float] = []
-        held: list[float] = []
+        resident: list[float] = []
         started: float | None = None
         try:
             process = psutil.Process(child.pid)
             while started is None or time.monotonic() - started < 60 * minutes:
                 time.sleep(SAMPLED_EVERY_SECONDS)
                 if child.poll() is not None:
-                    raise SystemExit(f"the {stage} run ended by itself: {child.stderr.read() if child.stderr else ''}")
-                logged = list(place.glob(f"artifacts/{stage}/*/metrics.jsonl"))
+                    raise SystemExit(f"the {stage} run ended early: {child.stderr.read() if child.stderr else ''}")
+                logged = list(folder.glob(f"artifacts/{stage}/*/metrics.jsonl"))
                 if logged and (count := _lines(logged[0])):
                     started = started or time.monotonic()
                     steps.append(count)
-                    held.append(process.memory_info().rss)
+                    resident.append(process.memory_info().rss)
         finally:
             child.kill()
             child.wait()
-    return {"steps": steps, "bytes": held}
+    return {"steps": steps, "bytes": resident}
 
 
 def _lines(path: Path) -> int:
@@ -72,11 +71,11 @@ def _lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def slope(steps: Sequence[float], held: Sequence[float]) -> dict[str, float]:
-    """Of the line through what comes after the warm-up: bytes a step, with the standard error that neighbouring samples, which
-    are not independent, leave: samples are averaged over twenty equal pieces first."""
+def slope(steps: Sequence[float], resident: Sequence[float]) -> dict[str, float]:
+    """The slope after the warm-up in bytes per step, with its standard error. Neighboring samples are not independent, so they
+    are first averaged in twenty equal segments."""
     first = int(len(steps) * WARM_UP)
-    x, y = (np.array([piece.mean() for piece in np.array_split(np.asarray(one[first:]), 20)]) for one in (steps, held))
+    x, y = (np.array([piece.mean() for piece in np.array_split(np.asarray(series[first:]), 20)]) for series in (steps, resident))
     (rate, start), covariance = np.polyfit(x, y, 1, cov=True)
     return {
         "bytes_a_step": float(rate),
@@ -96,15 +95,15 @@ def main() -> None:
     results: dict[str, Any] = {}
     lines = []
     for stage in STAGES:
-        seen = watch(stage, arguments.minutes, arguments.seed)
-        results[stage] = slope(seen["steps"], seen["bytes"])
+        samples = watch(stage, arguments.minutes, arguments.seed)
+        results[stage] = slope(samples["steps"], samples["bytes"])
         print(stage, json.dumps(results[stage]), flush=True)
-        thin = max(1, len(seen["steps"]) // 300)
-        megabytes = [round(held / 1e6, 1) for held in seen["bytes"][::thin]]
-        results[stage] |= {"curve": {"steps": seen["steps"][::thin], "megabytes": megabytes}}
-        lines.append(Line(name=stage, steps=seen["steps"][::thin], values=megabytes))
+        thin = max(1, len(samples["steps"]) // 300)
+        megabytes = [round(size / 1e6, 1) for size in samples["bytes"][::thin]]
+        results[stage] |= {"curve": {"steps": samples["steps"][::thin], "megabytes": megabytes}}
+        lines.append(Curve(name=stage, steps=samples["steps"][::thin], values=megabytes))
     (arguments.out / "soak.json").write_text(json.dumps(results) + "\n")
-    (arguments.out / "soak.svg").write_text(curves("Resident memory (MB) over steps", lines, ident="soak") + "\n")
+    (arguments.out / "soak.svg").write_text(curves_over_steps("Resident memory (MB) over steps", lines, ident="soak") + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Time and peak memory of the parts of a step, the same clock on both sides, and the line protocol to the parent.
+"""Time and peak memory of the parts of a step, measured alike on both sides, and the line protocol to the parent process.
 
-Parts may nest: what an inner part takes is not counted for the outer one. `scoring` is what no other part claims: the forward
-passes of reference and policy, rewards, advantages, loss.
+Parts may nest: an inner part is not counted in the outer one. `scoring` is everything outside the other parts: the forward passes
+of reference and policy, rewards, advantages, loss.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-PARTS = ("preparing", "sampling", "scoring", "backward", "optimiser")
+PARTS = ("preparing", "sampling", "scoring", "backward", "optimizer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
     """Seconds and peak bytes of each part and of the `whole`. Memory is the device's allocations on a GPU, the process's
-    resident memory on a CPU; both count weights. `resting_bytes` is what was held before the step."""
+    resident memory on a CPU; both count weights. `resting_bytes` was held before the step."""
 
     seconds: dict[str, float]
     peak_bytes: dict[str, int]
@@ -38,8 +38,8 @@ class StepClock:
         self.stack: list[str] = []
 
     def start(self) -> None:
-        """Begin a step with as little memory as the process can do with."""
-        self._give_back()
+        """Begin a step after releasing cached memory."""
+        self._release_memory()
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.peaks = dict.fromkeys(PARTS, 0)
         self.resting = self._peak_bytes(reset_only=True)
@@ -50,14 +50,14 @@ class StepClock:
         self._charge()
         assert len(self.stack) == 1
         self.stack = []
-        self._give_back()  # the other side may need it now
+        self._release_memory()  # for the other side
         whole = {"whole": sum(self.seconds.values())}
         peak = {"whole": max(self.peaks.values())}
         return StepReport(seconds=self.seconds | whole, peak_bytes=self.peaks | peak, resting_bytes=self.resting)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Charges what happens inside to a part; outside a step it does nothing."""
+        """Charge time and memory inside to a part; has no effect outside a step."""
         if not self.stack:
             yield
             return
@@ -77,12 +77,12 @@ class StepClock:
         return wrapped
 
     def watch_torch(self) -> None:
-        """Charge every backward pass (activations recomputed in it included) and every optimiser's step."""
+        """Charge every backward pass (activations recomputed in it included) and every optimizer's step."""
         torch.autograd.backward = self.timed("backward", torch.autograd.backward)
         torch.autograd.grad = self.timed("backward", torch.autograd.grad)
-        torch.optim.AdamW.step = self.timed("optimiser", torch.optim.AdamW.step)  # type: ignore[method-assign]
+        torch.optim.AdamW.step = self.timed("optimizer", torch.optim.AdamW.step)  # type: ignore[method-assign]
 
-    def _give_back(self) -> None:
+    def _release_memory(self) -> None:
         if self.cuda:
             torch.cuda.empty_cache()
         else:
@@ -98,7 +98,7 @@ class StepClock:
         self.since = time.perf_counter()
 
     def _peak_bytes(self, *, reset_only: bool = False) -> int:
-        """The peak since the last call, which this one resets; or, after a reset, what is held now."""
+        """The peak since the last call, which is reset; with `reset_only`, the memory held now."""
         if self.cuda:
             peak = torch.cuda.max_memory_allocated()
             torch.cuda.reset_peak_memory_stats()
@@ -112,7 +112,7 @@ class StepClock:
 
 
 class Line:
-    """A child's end of the line protocol: JSON lines out, `go` in. Whatever else writes to standard output goes to stderr."""
+    """The child's end of the line protocol: JSON lines out, `go` in. Other output to stdout is redirected to stderr."""
 
     def __init__(self) -> None:
         self.out = os.fdopen(os.dup(1), "w")
@@ -123,6 +123,6 @@ class Line:
         self.out.flush()
 
     def wait_for_go(self) -> None:
-        """Returns when it is this side's turn; the parent that hangs up ends the process."""
+        """Return when the parent sends `go`; exit when it closes the pipe."""
         if sys.stdin.readline().strip() != "go":
             sys.exit(0)

@@ -1,11 +1,11 @@
-"""The floor: what a GRPO step cannot be done without, in operations and bytes, and how fast this machine does those.
+"""The floor of a GRPO step: the necessary operations and bytes, and the measured rates of the machine.
 
-Needed is, for each prompt: the vision tower once; the language model over the prompt once in sampling, once for the reference,
-once forward and once backward for the policy; the same over its G completions, where sampling reads all weights once a decode
-step for all prompts together. Counted are matrix products (2 operations a multiply-add), causal attention with half of its
+Necessary for each prompt: the vision tower once; the language model over the prompt once in sampling, once for the reference,
+once forward and once backward for the policy; the same over its G completions, where sampling reads all weights once per decode
+step for all prompts together. Counted are matrix products (2 operations per multiply-add), causal attention with half of its
 square, LoRA's own products in the policy pass only (it can be folded in for sampling and is off in the reference). The base is
-frozen, so backward takes the gradient of each product's input alone, and none for the vision tower. Element-wise work, the
-optimiser and the preprocessing of pictures are not counted.
+frozen, so backward takes only the gradient of each product's input, and none for the vision tower. Element-wise work, the
+optimizer and the preprocessing of images are not counted.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class StepWork:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """What the device was measured to do: matrix products in the step's dtype, and reading memory."""
+    """Measured rates of the device: matrix products in the step's dtype, and memory reads."""
 
     flops_per_second: float
     bytes_per_second: float
 
 
 def floor_seconds(work: StepWork, rates: Rates) -> dict[str, float]:
-    """Least seconds of the clock's parts and of the whole step; decoding is bound by bytes or by operations."""
+    """Least seconds of the parts of `StepClock` and of the whole step; decoding is bound by bytes or by operations."""
     decode = max(work.decode_bytes / rates.bytes_per_second, work.decode_flops / rates.flops_per_second)
     parts = {
         "sampling": (work.vision_flops + work.prefill_flops) / rates.flops_per_second + decode,
@@ -56,13 +56,13 @@ def step_work(
     config: Any,
     *,
     prompt_tokens: Sequence[int],
-    picture_grids: Sequence[Grid],
+    image_grids: Sequence[Grid],
     generations: int,
     new_tokens: int,
     lora_rank: int,
     element_bytes: int,
 ) -> StepWork:
-    """The work of a step of a `Qwen2_5_VLConfig`; `picture_grids` are all pictures of all prompts, in patches (t, h, w)."""
+    """The work of a step of a `Qwen2_5_VLConfig`; `image_grids` are all images of all prompts, in patches (t, h, w)."""
     text = config.text_config
     head_size = text.hidden_size // text.num_attention_heads
     keys = text.num_key_value_heads * head_size
@@ -92,7 +92,7 @@ def step_work(
     cached_tokens = sum(read * length + generations * read * (read + 1) / 2 for length in prompt_tokens)
     cache_bytes = 2 * keys * text.num_hidden_layers * element_bytes * cached_tokens
     return StepWork(
-        vision_flops=sum(vision_flops(config.vision_config, grid) for grid in picture_grids),
+        vision_flops=sum(vision_flops(config.vision_config, grid) for grid in image_grids),
         prefill_flops=prompt_layers + prompt_pairs + prompt_head,
         decode_flops=completion_layers + completion_pairs + completion_head,
         decode_bytes=element_bytes * (layer_weights + head_weights) * read + cache_bytes,
@@ -103,7 +103,7 @@ def step_work(
 
 
 def vision_flops(config: Any, grid: Grid) -> float:
-    """One picture through the tower, `grid` in patches: every block is windowed but those with full attention."""
+    """One image through the tower, `grid` in patches: every block is windowed but those with full attention."""
     frames, height, width = grid
     patches = frames * height * width
     side = config.window_size // config.patch_size

@@ -1,4 +1,4 @@
-"""How our step's cost grows with G and with frames: numbers as JSON, and a plot."""
+"""The cost of a step as G and frames grow: numbers as JSON, and a plot."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from step_task import Shape, StepTask
 
 GENERATIONS = (1, 2, 4, 8, 16)
 FRAMES = (0, 4, 8, 16)
-COLOURS = ("#999999", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
+COLORS = ("#999999", "#0072b2", "#009e73", "#d55e00", "#cc79a7")
 
 
 def sweep(task: StepTask, measure: Callable[[StepTask, str], dict[str, Any]], out: Path) -> None:
-    """Time the task as G grows, then as frames grow with the text held, into `grpo_step.json` and `grpo_step.svg`."""
+    """Time the task as G grows, then as frames grow with the same text, into `grpo_step.json` and `grpo_step.svg`."""
     by_generations = {
         count: _brief(measure(replace(task, generations=count), f"G = {count}")) for count in GENERATIONS
     }  # fmt: skip
@@ -64,15 +64,15 @@ def draw(by_generations: dict[int, Any], by_frames: dict[int, Any], path: Path) 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, points, label in zip(panels, (by_generations, by_frames), ("completions a prompt, G", "frames"), strict=True):
-        places = range(len(points))
+        positions = range(len(points))
         bottom = numpy.zeros(len(points))
-        for part, colour in zip(PARTS, COLOURS, strict=True):
+        for part, color in zip(PARTS, COLORS, strict=True):
             heights = numpy.array([point["seconds"][part] for point in points.values()])
-            axes.bar(places, heights, bottom=bottom, color=colour, width=0.6, label=part)
+            axes.bar(positions, heights, bottom=bottom, color=color, width=0.6, label=part)
             bottom += heights
         floors = [point["floor_seconds"] for point in points.values()]
-        axes.hlines(floors, [x - 0.4 for x in places], [x + 0.4 for x in places], color="black", label="floor")
-        axes.set_xticks(list(places), [str(count) for count in points])
+        axes.hlines(floors, [x - 0.4 for x in positions], [x + 0.4 for x in positions], color="black", label="floor")
+        axes.set_xticks(list(positions), [str(count) for count in points])
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("seconds a step")

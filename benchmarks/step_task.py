@@ -1,46 +1,42 @@
-"""What both sides of the step benchmark are given: the same weights, adapter, prompts and pictures, made from a seed.
+"""The input of both sides of the step benchmark: the same weights, adapter, prompts and images, generated from a seed.
 
-Numbers that are not the benchmark's own come from `conf/`: the adapter, beta and the clipping of Table 6.
+Numbers that the benchmark does not set come from `conf/`: the adapter, beta and the clipping of Table 6.
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import os
 import random
 import zlib
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import yaml
+from hydra import compose, initialize_config_module
 from PIL import Image
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import (
-    BackboneConfig,
-    GrpoConfig,
-    HealthConfig,
-    LoraConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    StopConfig,
-)
-from fires_exp.data.bad_rows import RowProblems
+from fires_exp.config.data import BadRowPolicy
+from fires_exp.config.load import load_config, register_schema
+from fires_exp.config.model import Attention, BackboneConfig, BackboneSource, Dtype, PlanKind, SamplingConfig
+from fires_exp.config.root import Config
+from fires_exp.config.training import GrpoConfig, HealthConfig, Schedule
+from fires_exp.data.readers.row_errors import RowProblems
+from fires_exp.data.readers.sample import read_sample
 from fires_exp.data.records import Role, SupportExample, Utterance
-from fires_exp.data.sample import read_sample
 from fires_exp.policy.backbone import build_policy, build_processor, choose_attention, choose_dtype
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.processor import ImageChatProcessor
 from fires_exp.prompts.templates import chat_messages
 from fires_exp.thinking.aspects import ThinkingPlan
 
-PLAN = ThinkingPlan(kind="free", aspects=())
+PLAN = ThinkingPlan(kind=PlanKind.free, aspects=())
 BACKBONES = ("smollm2_vl", "tiny", "qwen3b_random", "qwen7b_random")
-WORDS_A_TURN = 24
+WORDS_PER_TURN = 24
 
 # Qwen2.5-VL's published shapes; the weights are random, which costs the same
 _QWEN_VISION = {
@@ -61,7 +57,7 @@ _QWEN_TEXT: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """Size of a prompt, pictures included; the longest text that fits in is taken."""
+    """Size of a prompt including images; the text is the longest that fits."""
 
     prompt_tokens: int
     frames: int
@@ -78,7 +74,7 @@ SHAPES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTask:
-    """One measurement. `rounds` counts the first, which only warms up; each has prompts of its own, the same on both sides."""
+    """One measurement. `rounds` includes the warm-up; each round has its own prompts, the same on both sides."""
 
     shape: Shape
     backbone: str
@@ -102,56 +98,58 @@ class StepTask:
 
     @property
     def grpo(self) -> GrpoConfig:
-        """Table 6 with this task's sizes; a micro-batch is a group, so that both sides see the same ones."""
-        numbers = _conf("grpo/paper.yaml")
-        config = GrpoConfig(
-            **{**numbers, "lora": LoraConfig(**numbers["lora"]), "optimizer": OptimizerConfig(**numbers["optimizer"])}
-        )
-        config = replace(
+        """Table 6 with this task's sizes; a micro-batch is a group, on both sides."""
+        config = _paper().grpo
+        return replace(
             config,
+            num_generations=self.generations,  # a group of one has no gradient, but the sweep measures its cost
             batch_size=self.prompts,
             micro_batch_size=self.generations,
             gradient_checkpointing=self.checkpointing,
             log_completions_every_steps=self.rounds,
-            optimizer=replace(config.optimizer, warmup_ratio=0.0, schedule="constant"),
+            optimizer=replace(config.optimizer, warmup_ratio=0.0, schedule=Schedule.constant),
         )
-        config.num_generations = self.generations  # unchecked: a group of one trains nothing, but the sweep asks what it costs
-        return config
 
     @property
     def health(self) -> HealthConfig:
-        numbers = _conf("health/log.yaml")
-        return HealthConfig(**{**numbers, "stop": StopConfig(**numbers["stop"])})
+        return _paper().health
 
     @property
     def sampling(self) -> SamplingConfig:
-        return SamplingConfig(**{**_conf("sampling/paper.yaml"), "max_new_tokens": self.new_tokens})
+        return replace(_paper().sampling, max_new_tokens=self.new_tokens)
 
 
-def _conf(name: str) -> dict[str, Any]:
-    numbers: dict[str, Any] = yaml.safe_load(importlib.resources.files("fires_exp.conf").joinpath(name).read_text())
-    return numbers
+@cache
+def _paper() -> Config:
+    register_schema()
+    with initialize_config_module("fires_exp.conf", version_base="1.3"):
+        return load_config(compose("config", overrides=["scale=paper"]))
 
 
 def build_backbone(task: StepTask) -> Policy:
     """The bare backbone on its device, the same weights in every process."""
     device = torch.device(task.device)
     cache = Path(os.environ.get("FIRES_EXP_CACHE", Path.home() / ".cache" / "fires_exp"))
-    source = {"smollm2_vl": "embedded", "tiny": "tiny"}.get(task.backbone)
+    source = {"smollm2_vl": BackboneSource.embedded, "tiny": BackboneSource.tiny}.get(task.backbone)
     config = BackboneConfig(
-        name=task.backbone, source=source or "tiny", path=None, revision=None, dtype=task.dtype, attention="auto"
+        name=task.backbone,
+        source=source or BackboneSource.tiny,
+        path=None,
+        revision=None,
+        dtype=Dtype(task.dtype),
+        attention=Attention.auto,
     )
     if source is not None:
         return build_policy(config, cache, device)
     processor = build_processor(config, cache)
-    model = _random_qwen(task, processor, choose_dtype(task.dtype, device), choose_attention("auto", device))
+    model = _random_qwen(task, processor, choose_dtype(Dtype(task.dtype), device), choose_attention(Attention.auto, device))
     policy = Policy(model, processor, task.backbone)
     policy.to(device)
     return policy.eval()
 
 
 def _random_qwen(task: StepTask, processor: ImageChatProcessor, dtype: torch.dtype, attention: str) -> Any:
-    """Made on the device itself: on a CPU first, 7B would take minutes."""
+    """A model with random weights, created on the device: creating 7B on the CPU takes minutes."""
     tokenizer = processor.tokenizer
     text = _QWEN_TEXT[task.backbone]
     shared = {"tie_word_embeddings": task.backbone == "qwen3b_random", "bos_token_id": None}
@@ -176,7 +174,7 @@ def _random_qwen(task: StepTask, processor: ImageChatProcessor, dtype: torch.dty
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawPrompt:
-    """An instance before any processor has seen it; `frames` has one list a history turn."""
+    """An example before processing; `frames` has one list per history turn."""
 
     example: SupportExample
     frames: list[list[Image.Image]]
@@ -187,16 +185,16 @@ class RawPrompt:
 
 
 def prompts_of_round(task: StepTask, processor: ImageChatProcessor, round_index: int) -> list[RawPrompt]:
-    """The prompts of a round: words of the sample corpus, and pictures of noise, spread over the turns."""
-    return [_prompt(task, processor, f"{round_index}-{place}") for place in range(task.prompts)]
+    """The prompts of a round: words of the sample corpus, and noise images, distributed over the turns."""
+    return [_prompt(task, processor, f"{round_index}-{index}") for index in range(task.prompts)]
 
 
 def _prompt(task: StepTask, processor: ImageChatProcessor, name: str) -> RawPrompt:
     chance = random.Random(f"{task.seed}/{name}")
-    corpus = read_sample(video_pattern="{season}{episode}.mp4", problems=RowProblems("error"))
+    corpus = read_sample(video_pattern="{season}{episode}.mp4", problems=RowProblems(BadRowPolicy.error))
     words = [word for conversation in corpus for turn in conversation.turns for word in turn.text.split()]
     start = chance.randrange(len(words))
-    words = [words[(start + place) % len(words)] for place in range(task.shape.prompt_tokens)]
+    words = [words[(start + index) % len(words)] for index in range(task.shape.prompt_tokens)]
     fewest, most = 1, len(words)
     while fewest < most:  # the most words that fit
         middle = (fewest + most + 1) // 2
@@ -204,21 +202,21 @@ def _prompt(task: StepTask, processor: ImageChatProcessor, name: str) -> RawProm
         fewest, most = (middle, most) if fits else (fewest, middle - 1)
     noise = numpy.random.default_rng(zlib.crc32(f"{task.seed}/{name}".encode()))
     shape = (task.shape.frame_height, task.shape.frame_width, 3)
-    pictures = [Image.fromarray(noise.integers(0, 256, shape, dtype=numpy.uint8)) for _ in range(task.shape.frames)]
-    return _raw(task, words[:fewest], name, pictures)
+    images = [Image.fromarray(noise.integers(0, 256, shape, dtype=numpy.uint8)) for _ in range(task.shape.frames)]
+    return _raw(task, words[:fewest], name, images)
 
 
-def _raw(task: StepTask, words: list[str], name: str, pictures: list[Image.Image]) -> RawPrompt:
-    texts = [" ".join(words[at : at + WORDS_A_TURN]) for at in range(0, len(words), WORDS_A_TURN)]
-    speakers: list[Role] = ["seeker" if (len(texts) - place) % 2 else "supporter" for place in range(len(texts))]
+def _raw(task: StepTask, words: list[str], name: str, images: list[Image.Image]) -> RawPrompt:
+    texts = [" ".join(words[start : start + WORDS_PER_TURN]) for start in range(0, len(words), WORDS_PER_TURN)]
+    speakers: list[Role] = ["seeker" if (len(texts) - index) % 2 else "supporter" for index in range(len(texts))]
     history = tuple(Utterance(speaker=speaker, text=text) for speaker, text in zip(speakers, texts, strict=True))
     target = Utterance(speaker="supporter", text="Tell me more.")
     example = SupportExample(id=name, split="train", history=history, target=target, source=f"benchmark:{name}")
-    return RawPrompt(example=example, frames=[pictures[place :: len(texts)] for place in range(len(texts))])
+    return RawPrompt(example=example, frames=[images[index :: len(texts)] for index in range(len(texts))])
 
 
 def _length(raw: RawPrompt, task: StepTask, processor: ImageChatProcessor) -> int:
-    """Tokens of a prompt as if it had the task's pictures: each is its merged patches between two markers."""
+    """Tokens of a prompt with the task's images: each is its merged patches between two markers."""
     text = processor.apply_chat_template(raw.messages, tokenize=False, add_generation_prompt=True)
     image_processor = processor.image_processor
     patches: int = image_processor.get_number_of_image_patches(task.shape.frame_height, task.shape.frame_width, {})
@@ -227,12 +225,12 @@ def _length(raw: RawPrompt, task: StepTask, processor: ImageChatProcessor) -> in
 
 
 def reward_of(text: str) -> float:
-    """A reward in [0, 1) that costs nothing and ties nowhere."""
+    """A reward in [0, 1) that is free to compute and has no ties."""
     return zlib.crc32(text.encode()) / 2**32
 
 
-def weights_print(model: torch.nn.Module) -> str:
-    """A fingerprint of all weights, adapter included: equal on both sides, or they do not do the same work."""
+def weights_fingerprint(model: torch.nn.Module) -> str:
+    """A fingerprint of all weights including the adapter, which must be equal on both sides."""
     state = 0
     for name, parameter in sorted(model.named_parameters()):
         total = parameter.detach().sum(dtype=torch.float64), parameter.detach().abs().sum(dtype=torch.float64)

@@ -1,8 +1,8 @@
-"""trl's side of the step benchmark: its `GRPOTrainer` as it comes, one step a round (see grpo_step.py).
+"""trl's side of the step benchmark: its stock `GRPOTrainer`, one step per round (see grpo_step.py).
 
-Runs in trl's environment. Set apart from trl's defaults, because the other side does the same: LoRA and its place, the loss
+Runs in trl's environment. These settings differ from trl's defaults, to match the other side: LoRA and its modules, the loss
 averaged within completions, beta and the plain KL, the constant learning rate, gradient checkpointing, groups as micro-batches,
-no log. The end token is suppressed, so that every completion has its full length. bfloat16 runs under trl's default, autocast.
+no logging. The end token is suppressed, so that every completion has its full length. bfloat16 uses trl's default, autocast.
 Sampling is transformers' `generate`.
 """
 
@@ -21,7 +21,7 @@ import trl
 from datasets import Dataset
 from peft import LoraConfig
 from step_clock import Line, StepClock
-from step_task import RawPrompt, StepTask, build_backbone, prompts_of_round, reward_of, weights_print
+from step_task import RawPrompt, StepTask, build_backbone, prompts_of_round, reward_of, weights_fingerprint
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -43,7 +43,7 @@ class TimedProcessor(ImageChatProcessor):
 
 
 class TimedTrainer(GRPOTrainer):  # type: ignore[misc]
-    """Keeps what was sampled, for the report."""
+    """Stores the sampled ids for the report."""
 
     clock: StepClock
 
@@ -55,7 +55,7 @@ class TimedTrainer(GRPOTrainer):  # type: ignore[misc]
 
 
 class Turns(TrainerCallback):  # type: ignore[misc]
-    """Waits for its turn before a step and reports after it."""
+    """Waits for the parent's signal before a step and reports after it."""
 
     def __init__(self, clock: StepClock, line: Line) -> None:
         self.clock = clock
@@ -71,9 +71,9 @@ class Turns(TrainerCallback):  # type: ignore[misc]
         prompts = self.trainer.prompt_ids[:: self.trainer.num_generations]
         self.line.send(
             **asdict(report),
-            prompt_tokens=[len(one) for one in prompts],
-            completion_tokens=[len(one) for one in self.trainer.completion_ids],
-            prompts_print=hashlib.sha256(str([list(one) for one in prompts]).encode()).hexdigest(),
+            prompt_tokens=[len(ids) for ids in prompts],
+            completion_tokens=[len(ids) for ids in self.trainer.completion_ids],
+            prompts_fingerprint=hashlib.sha256(str([list(ids) for ids in prompts]).encode()).hexdigest(),
         )
 
 
@@ -141,8 +141,8 @@ def build_trainer(task: StepTask, clock: StepClock, line: Line, output: str) -> 
 
 
 def _row(raw: RawPrompt) -> dict[str, Any]:
-    pictures = [picture for turn in raw.frames for picture in turn]
-    return {"prompt": raw.messages} | ({"images": pictures} if pictures else {})
+    images = [image for turn in raw.frames for image in turn]
+    return {"prompt": raw.messages} | ({"images": images} if images else {})
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
         trainer = build_trainer(task, clock, line, output)
         clock.watch_torch()
         line.send(
-            weights=weights_print(trainer.model),
+            weights=weights_fingerprint(trainer.model),
             versions={"trl": trl.__version__, "transformers": transformers.__version__, "torch": torch.__version__},
         )
         trainer.train()

@@ -1,6 +1,6 @@
-"""`python checks/audit.py`: known vulnerabilities of all pinned packages, by pip-audit; skipped with a line without a network.
+"""`python checks/audit.py`: known vulnerabilities of all pinned packages, by pip-audit. Exit status 1 where there is one.
 
-Exit status 1 where there is one. A package index that does not tell of vulnerabilities counts as nobody.
+Without a network the check is skipped with a line. A package index without vulnerability data counts as no network.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ SECONDS = 60
 
 
 def verdict(report: str) -> tuple[int, str]:
-    """Exit status and what to say, from pip-audit's JSON; an empty report is one that could not be made."""
+    """The exit status and the text to print, from pip-audit's JSON; empty where pip-audit failed."""
     try:
         packages = json.loads(report)["dependencies"]
     except (ValueError, KeyError, TypeError):
         packages = []
-    asked = [package for package in packages if "vulns" in package]
-    if not asked:
-        return 0, "audit: skipped, nobody who knows of vulnerabilities can be reached from here"
+    audited = [package for package in packages if "vulns" in package]
+    if not audited:
+        return 0, "audit: skipped, no vulnerability database can be reached from here"
     lines = [
-        f"{package['name']} {package['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
-        for package in asked
+        f"{package['name']} {package['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version yet'}"
+        for package in audited
         for flaw in package["vulns"]
     ]
     if lines:
         return 1, "\n".join(lines)
-    return 0, f"audit: {len(asked)} of {len(packages)} packages asked about, no known vulnerability"
+    return 0, f"audit: {len(audited)} of {len(packages)} packages checked, no known vulnerability"
 
 
 def main() -> int:
@@ -39,10 +39,10 @@ def main() -> int:
         done = subprocess.run(
             [sys.executable, "-m", "pip_audit", *options], capture_output=True, text=True, check=False, timeout=SECONDS
         )
-        status, said = verdict(done.stdout)
+        status, text = verdict(done.stdout)
     except subprocess.TimeoutExpired:
-        status, said = verdict("")
-    print(said)
+        status, text = verdict("")
+    print(text)
     return status
 
 

@@ -1,4 +1,4 @@
-"""A chat service on loopback that misbehaves on request and counts what it is asked."""
+"""A chat service on loopback that produces faults on request and records its requests."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ THOUGHT = "Visual Scene: Not helpful\nEmotion: worry\nSituation: Unknown\nRespon
 # a client's settings, quick enough for tests
 QUICK = {
     "model": "stub", "api_key_env": None, "temperature": 0.0, "max_tokens": 50, "max_tokens_key": "max_tokens",
-    "image_detail": "auto", "frame_tokens": 255, "requests_per_minute": 6e5, "in_flight": 4, "timeout_seconds": 5.0,
+    "image_detail": "auto", "frame_tokens": 255, "requests_per_minute": 6e5, "max_concurrent_requests": 4, "timeout_seconds": 5.0,
     "retries": 3, "backoff_seconds": 0.01, "max_wait_seconds": 2.0, "give_up_after": 5, "max_requests": None, "max_cost": None,
     "price_prompt": None, "price_completion": None, "dry_run": False, "batch_requests": None, "batch_results": None,
 }  # fmt: skip
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Answers `/v1/chat/completions`. `faults` are taken one a request, first to last, before it answers properly; `say` makes an
-    answer's text from a request's body; `delay` is how many seconds an answer takes.
+    """Serves `/v1/chat/completions`. Each of `faults` replaces one response, in order; then responses are valid. `say` makes a
+    response's text from a request's body; `delay` is the seconds that a response takes.
 
-    requests: bodies in the order they came · authorizations: their headers · arrivals: when, in seconds
+    requests: bodies in order of arrival · authorizations: their headers · arrivals: times in seconds
     """
 
     daemon_threads = True
@@ -45,7 +45,7 @@ class FaultyServer(ThreadingHTTPServer):
         return {hashlib.sha256(json.dumps(body).encode()).hexdigest() for body in self.requests}
 
     def handle_error(self, request, client_address):
-        """A client that hangs up is what some tests want."""
+        """Some tests close the connection early."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -114,15 +114,19 @@ def half_a_body(handler, body):
     handler.connection.close()
 
 
-def dribble(handler, body):
-    """A byte now and then: no single wait is long, the whole takes for ever."""
-    handler.send_response(200)
+def dribble(handler, body, code=200):
+    """A byte every 50 ms: no single wait is long, the whole response takes very long."""
+    handler.send_response(code)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     for _ in range(1000):
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.05)
+
+
+def dribble_error(handler, body):
+    dribble(handler, body, code=500)
 
 
 @contextmanager

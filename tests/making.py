@@ -6,7 +6,8 @@ import csv
 
 from PIL import Image, ImageDraw
 
-from fires_exp.config.schema import SalientConfig, SamplingConfig
+from fires_exp.config.data import SalientConfig
+from fires_exp.config.model import SamplingConfig
 from fires_exp.data.records import SupportExample, Utterance
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 
@@ -16,10 +17,10 @@ SAMPLING = SamplingConfig(temperature=0.9, top_p=1.0, max_new_tokens=10, engine=
 SALIENT = SalientConfig(candidates_per_second=4.0, max_candidates=48, least_change=0.02, face_weight=0.04, face_bonus=1.25)
 
 
-def face(colour, size=112):
-    """A picture that differs visibly by colour."""
+def face(color, size=112):
+    """A picture that differs visibly by color."""
     image = Image.new("RGB", (size, size), "white")
-    ImageDraw.Draw(image).ellipse((20, 20, 90, 90), fill=colour)
+    ImageDraw.Draw(image).ellipse((20, 20, 90, 90), fill=color)
     return image
 
 
@@ -37,7 +38,7 @@ SORRY, WHAT, MEANS = "I am sorry to hear it.", "What happened then?", "You must 
 
 
 def write_support_pairs(folder, posts=24):
-    """Labelled pairs whose levels a scorer can learn: a sentence of a response is a mechanism, said once or twice."""
+    """Labeled pairs whose levels a scorer can learn: a sentence of a response is a mechanism, said once or twice."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"emotional-reactions": SORRY, "interpretations": MEANS, "explorations": WHAT}
     for place, (name, sentence) in enumerate(tables.items()):

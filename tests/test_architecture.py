@@ -5,22 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from architecture import ORDER
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "fires_exp"
 
-# Data flows down this list and a folder imports only what stands above it. Rewards stand above rollouts, since a group of
-# rollouts knows how to have itself scored; grpo above metrics, since health looks for tied groups; report above stages, since a
-# run ends by writing its page.
-ORDER = [
-    "errors", "foreign", "config", "endpoint", "data", "thinking", "prompts", "rivals", "policy", "scores", "rewards", "rollouts",
-    "grpo", "metrics", "modules", "report", "stages",
-]  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
-LONG_FILES = {
-    "config/schema.py": "the whole tree of keys in one place is what makes it a reference",
-    "data/sample_corpus/draw_clips.py": "a script of its own that drew the shipped clips; no module imports it",
-}
+LONG_FILES: dict[str, str] = {}  # file and the reason for its length
 
 
 def imported(path):
@@ -48,27 +39,38 @@ def test_a_folder_imports_only_folders_above_it(path):
 
 def test_every_folder_has_its_place_in_the_order():
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert folders | {"errors", "foreign"} == set(ORDER)
+    assert folders | {"errors"} == set(ORDER)
 
 
-def test_config_needs_neither_torch_nor_transformers_and_grpo_only_torch():
-    def outside(folder):
-        names = {name.split(".")[0] for path in FILES if home(path) == folder for name in imported(path)}
-        return names - {"fires_exp", "__future__"}
-
-    assert not outside("config") & {"torch", "transformers", "numpy", "pytorch_lightning"}
-    assert outside("grpo") <= {"torch", "dataclasses", "typing"}
-    for path in FILES:
-        if home(path) == "grpo":
-            assert {name for name in imported(path) if name.startswith("fires_exp")} <= {"fires_exp.errors"}
+def test_config_needs_neither_torch_nor_transformers():
+    names = {name.split(".")[0] for path in FILES if home(path) == "config" for name in imported(path)}
+    assert not names & {"torch", "transformers", "numpy", "pytorch_lightning"}
 
 
-def test_only_modules_and_the_stage_that_fits_them_know_lightning():
+@pytest.mark.parametrize("name", ["advantages", "loss"])
+def test_the_equations_of_grpo_need_torch_and_types_of_settings_only(name):
+    names = imported(PACKAGE / "grpo" / f"{name}.py")
+    assert {name.split(".")[0] for name in names} <= {"__future__", "dataclasses", "typing", "torch", "fires_exp"}
+    assert {name for name in names if name.startswith("fires_exp")} <= {"fires_exp.errors", "fires_exp.config.training"}
+
+
+def test_grpo_is_six_files_that_import_only_earlier_ones():
+    order = ["rollouts", "rewards", "advantages", "loss", "batch", "module"]
+    folder = PACKAGE / "grpo"
+    assert {path.stem for path in folder.glob("*.py")} == {*order, "__init__"}
+    for index, name in enumerate(order):
+        own = {module.split(".")[2] for module in imported(folder / f"{name}.py") if module.startswith("fires_exp.grpo.")}
+        assert own <= {*order[:index], *(["monitoring"] if name == "module" else [])}
+
+
+def test_only_training_and_the_run_folder_import_lightning():
     users = {
         str(path.relative_to(PACKAGE)) for path in FILES if any(name.startswith("pytorch_lightning") for name in imported(path))
     }
-    stages = ("fit", "checkpoints", "strategies", "loggers/chosen", "loggers/board", "loggers/wandb_run")
-    assert users == {"modules/training.py", *(f"stages/{name}.py" for name in stages)}
+    modules = ("stepped_module", "fit", "checkpoints", "strategies")
+    loggers = ("factory", "run_folder", "tensorboard", "wandb")
+    training = {f"training/{name}.py" for name in (*modules, *(f"loggers/{name}" for name in loggers))}
+    assert users == {"pipeline/run_folder.py", *training}
 
 
 def test_the_wheel_holds_every_package():

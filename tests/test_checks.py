@@ -5,36 +5,36 @@ import re
 from importlib.metadata import PackageNotFoundError
 
 import audit
-import licences
+import licenses
 import pytest
 
 
 @pytest.mark.parametrize(
-    "licence", ["MIT", "Apache-2.0 AND MIT", "Apache-2.0 WITH LLVM-exception OR BSD License", "Apache Software License"]
+    "license", ["MIT", "Apache-2.0 AND MIT", "Apache-2.0 WITH LLVM-exception OR BSD License", "Apache Software License"]
 )
-def test_open_licences_are_known(licence):
-    assert licences.is_open(licence)
+def test_open_licenses_are_known(license):
+    assert licenses.is_open(license)
 
 
 @pytest.mark.parametrize(
-    "licence", ["", "Other/Proprietary License", "MIT AND LicenseRef-NVIDIA-Proprietary", "GPL-3.0-only", "UNKNOWN"]
+    "license", ["", "Other/Proprietary License", "MIT AND LicenseRef-NVIDIA-Proprietary", "GPL-3.0-only", "UNKNOWN"]
 )
-def test_anything_else_is_refused(licence):
-    (line,) = licences.problems(["thing"], lambda package: licence)
-    assert line.startswith(f"thing: {licence or 'no licence'} is not known to be open")
+def test_anything_else_is_refused(license):
+    (line,) = licenses.problems(["thing"], lambda package: license)
+    assert line.startswith(f"thing: {license or 'no license'} is not known to be open")
 
 
-def test_a_package_that_is_not_there_has_no_known_licence():
+def test_a_package_that_is_not_installed_has_no_known_license():
     def missing(package):
         raise PackageNotFoundError(package)
 
-    assert licences.problems(["thing"], missing) == ["thing: not installed here, so its licence is not known; run make setup"]
+    assert licenses.problems(["thing"], missing) == ["thing: not installed here, so its license is not known; run make setup"]
 
 
 def test_every_pinned_package_is_open_source():
-    packages = licences.pinned(licences.LOCK)
+    packages = licenses.pinned(licenses.LOCK)
     assert len(packages) > 100
-    assert licences.problems(packages, licences.licence_of) == []
+    assert licenses.problems(packages, licenses.license_of) == []
 
 
 def report(*packages):
@@ -51,22 +51,22 @@ FLAWED = {
 
 
 def test_a_vulnerability_is_a_line_and_a_failure():
-    assert audit.verdict(report(SOUND, FLAWED)) == (1, "c 2.0: PYSEC-1, mended in 2.1\nc 2.0: PYSEC-2, mended in no version yet")
+    assert audit.verdict(report(SOUND, FLAWED)) == (1, "c 2.0: PYSEC-1, fixed in 2.1\nc 2.0: PYSEC-2, fixed in no version yet")
 
 
-def test_no_vulnerability_says_how_many_were_asked_about():
-    assert audit.verdict(report(SOUND, UNKNOWN)) == (0, "audit: 1 of 2 packages asked about, no known vulnerability")
+def test_without_a_vulnerability_the_number_of_checked_packages_is_printed():
+    assert audit.verdict(report(SOUND, UNKNOWN)) == (0, "audit: 1 of 2 packages checked, no known vulnerability")
 
 
-@pytest.mark.parametrize("said", ["", "Traceback", "[]", report(UNKNOWN)])
-def test_where_nobody_can_be_asked_it_says_so(said):
-    status, line = audit.verdict(said)
+@pytest.mark.parametrize("output", ["", "Traceback", "[]", report(UNKNOWN)])
+def test_without_a_vulnerability_database_the_check_is_skipped(output):
+    status, line = audit.verdict(output)
     assert status == 0
     assert line.startswith("audit: skipped")
 
 
-def test_every_test_that_the_table_of_faults_names_is_there():
-    root = licences.LOCK.parent
+def test_every_test_in_the_table_of_faults_exists():
+    root = licenses.LOCK.parent
     named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", (root / "docs" / "reliability.md").read_text(encoding="utf-8"))
     assert len(named) > 50
     assert [f"{file}::{test}" for file, test in named if f"def {test}(" not in (root / file).read_text(encoding="utf-8")] == []

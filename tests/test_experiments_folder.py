@@ -25,7 +25,7 @@ def test_there_is_a_folder_for_each_table_and_figure_that_has_experiments():
         "table1_main",
         "table2_components",
         "table4_aspects",
-        "table5_generalisation",
+        "table5_generalization",
     ]
 
 
@@ -82,11 +82,11 @@ def test_the_numbers_in_an_experiment_s_header_are_the_paper_s_cells():
 TARGETS = {
     "table1": "experiments/table1_main ",
     "table2": "experiments/table2_components ",
-    "table3": "human_eval compare one two --ratings",
+    "table3": "human-eval compare one two --ratings",
     "table4": "experiments/table4_aspects ",
-    "table5": "experiments/table5_generalisation ",
-    "figure3": "recipe=synthesise",
-    "figure5": "human_eval compare one two --ratings",
+    "table5": "experiments/table5_generalization ",
+    "figure3": "recipe=synthesize",
+    "figure5": "human-eval compare one two --ratings",
     "figure7": "experiments/figure7_cold_start ",
     "appendix_e": "experiments/appendix_e_beta ",
 }

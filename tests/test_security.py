@@ -93,10 +93,10 @@ def test_a_key_in_the_environment_gets_into_no_file_and_no_line_of_a_run(tmp_pat
     fault = status(401, f"Incorrect API key provided: {keys['OPENAI_API_KEY']}")
     with serving(lambda body: "No.", faults=[fault] * 99) as server:
         overrides = [
-            "+experiment=smoke", "logger=wandb", "trainer.progress=false", "aspects=no_thought", "frames=none", "epitome=smoke",
-            "reward=wo_support_skill", "recipe.stages=[sft,evaluate]", "recipe.policies=[rival]", "metrics.include=[rouge_l]",
-            f"rival.base_url={server.url}", "rival.model=stub", "rival.api_key_env=OPENAI_API_KEY",
-            "rival.requests_per_minute=60000",
+            "+experiment=smoke", "logger=wandb", "trainer.progress=false", "aspects=no_thought", "frames=none",
+            "reward=wo_support_skill", "recipe.stages=[sft,evaluate]", "recipe.policies=[baseline]", "metrics.include=[rouge_l]",
+            f"baseline.base_url={server.url}", "baseline.model=stub", "baseline.api_key_env=OPENAI_API_KEY",
+            "baseline.requests_per_minute=60000",
             f"paths.cache={cache}", "hydra.run.dir=run", "dataset.limit.train=4", "dataset.limit.test=2", "sft.max_steps=1",
         ]  # fmt: skip
         done = subprocess.run(
@@ -108,7 +108,7 @@ def test_a_key_in_the_environment_gets_into_no_file_and_no_line_of_a_run(tmp_pat
             check=False,
         )
     assert done.returncode == 2, done.stderr
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"].startswith("EndpointError: ")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"].startswith("ServiceError: ")
     assert "Incorrect API key provided: ***" in done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path for path in files if path.suffix == ".wandb"]

@@ -1,4 +1,4 @@
-"""Training in several processes of this machine, for tests to compare with training in one."""
+"""Training in several processes, for tests that compare it with training in one."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from making import FLEXIBLE, SAMPLING, face, make_example
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fires_exp.config.load import load_config, register_schema
+from fires_exp.distributed import collectives
 from fires_exp.errors import RankError
-from fires_exp.modules import ranks
-from fires_exp.modules.batches import StepLoader, WholePass
-from fires_exp.modules.grpo import GrpoModule
-from fires_exp.modules.sft import SftItem, SftModule
+from fires_exp.grpo.module import GrpoModule
+from fires_exp.grpo.rewards import RewardBreakdown
+from fires_exp.pipeline.judge import SharedJudge
 from fires_exp.policy.backbone import build_policy
 from fires_exp.prompts.processor import PromptEncoder
-from fires_exp.rewards.total import RewardBreakdown
-from fires_exp.stages.fit import fresh_adapter
-from fires_exp.stages.judge import JudgeOfRanks
-from fires_exp.stages.sharded import ShardedAdamW
-from fires_exp.stages.strategies import strategy_for
 from fires_exp.thinking.aspects import ThinkingPlan
+from fires_exp.training.fit import fresh_adapter
+from fires_exp.training.sft import SftItem, SftModule
+from fires_exp.training.step_loader import FullPassLoader, StepLoader
+from fires_exp.training.strategies import strategy_for
+from fires_exp.training.zero2 import ShardedAdamW
 
-# a step that two ranks share evenly, one where they can't, one with less than an instance a rank
+# a step with equal shards, one with unequal shards, one with an empty shard
 PLAN = [[0, 1, 2, 3], [4, 0, 2], [1]]
 HISTORIES = [
     (["It is too much."], [[face("red")]]),
@@ -42,10 +42,11 @@ TEXTS = ["Tell me.", "I am sorry to hear it. What happened then, and who was the
 
 
 class VowelReward:
-    """The share of vowels, which a random model earns a little of."""
+    """The share of vowels, a little of which a random model earns."""
 
-    def score(self, answers):
-        shares = [sum(letter in "aeiou" for letter in one.response) / max(1, len(one.response)) for one, _ in answers]
+    def score(self, completions):
+        responses = [completion.response for completion, _ in completions]
+        shares = [sum(letter in "aeiou" for letter in response) / max(1, len(response)) for response in responses]
         return [RewardBreakdown(total=share, format=1.0, consistency=share, support_skill=None, judge=None) for share in shares]
 
 
@@ -59,7 +60,7 @@ class Recorder(pl.loggers.logger.DummyLogger):
 
 
 def in_ranks(count, function, *args):
-    """`function(*args)` in `count` processes that know each other; it must be importable by its name."""
+    """Run `function(*args)` in a process group of `count` processes; it must be importable by its name."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
@@ -67,31 +68,32 @@ def in_ranks(count, function, *args):
 
 
 def _enter(rank, count, port, function, args):
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in told.items()})
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in variables.items()})
     torch.set_num_threads(1)
-    ranks.connect(rank, count, torch.device("cpu"))
+    collectives.connect(rank, count, torch.device("cpu"))
     try:
         function(*args)
     finally:
-        ranks.disconnect()
+        collectives.disconnect()
 
 
 def train_all(runs, cache, folder):
-    """Train once for each name and its overrides; what came of it goes to `<name>-<ranks>-<rank>.pt`."""
-    if ranks.count() > 1:
-        check_meetings()
+    """Train once for each name and its overrides; the results go to `<name>-<world size>-<rank>.pt`."""
+    if collectives.world_size() > 1:
+        check_collectives()
         if any("trainer=zero2" in overrides for overrides in runs.values()):
             check_sharding()
     for name, overrides in runs.items():
-        torch.save(train(name.split()[0], cache, overrides), folder / f"{name}-{ranks.count()}-{ranks.rank()}.pt")
+        file = folder / f"{name}-{collectives.world_size()}-{collectives.rank()}.pt"
+        torch.save(train(name.split()[0], cache, overrides), file)
 
 
 def train(stage, cache, overrides):
-    """Three steps: what each optimiser step was given, what was logged and sampled, the adapter."""
+    """Three steps: the gradients of each optimizer step, logged metrics, completions, and the trained adapter."""
     register_schema()
     with initialize_config_module("fires_exp.conf", version_base="1.3"):
-        config = load_config(compose("config", overrides=["backbone=tiny", "sft=smoke", "grpo=smoke", *overrides]))
+        config = load_config(compose("config", overrides=["scale=smoke", *overrides]))
     settings = getattr(config, stage)
     policy = build_policy(config.backbone, cache, torch.device("cpu"))
     fresh_adapter(policy, settings, seed=0)
@@ -105,8 +107,8 @@ def train(stage, cache, overrides):
     ]
     frames = [[[face("red")]], [[], [], []], [[face("blue")]], [[]], [[]]]
     prompts = [
-        encoder.encode(make_example(f"e{place}", said), seen)
-        for place, (said, seen) in enumerate(zip(turns, frames, strict=True))
+        encoder.encode(make_example(f"e{index}", texts), images)
+        for index, (texts, images) in enumerate(zip(turns, frames, strict=True))
     ]
     sampled, gradients, recorder = [], [], Recorder()
     if stage == "sft":
@@ -114,8 +116,8 @@ def train(stage, cache, overrides):
             SftItem(prompt=prompt, completion_ids=encoder.completion_ids(text))
             for prompt, text in zip(prompts, TEXTS, strict=True)
         ]
-        checked = WholePass(3, lambda index: items[index])
-        module = SftModule(policy, settings, total_updates=len(PLAN), seed=42, validation=checked)
+        validation = FullPassLoader(3, lambda index: items[index])
+        module = SftModule(policy, settings, total_updates=len(PLAN), seed=42, validation=validation)
     else:
         items = prompts
         module = GrpoModule(
@@ -127,26 +129,26 @@ def train(stage, cache, overrides):
             ThinkingPlan(kind="none", aspects=()),
             total_updates=len(PLAN) * settings.updates_per_rollout,
             seed=42,
-            show_completions=lambda step, groups, rewards: sampled.append(
+            log_completions=lambda step, batch: sampled.append(
                 [
-                    (group.example.id, one.completion.text, reward.total)
-                    for group, given in zip(groups, rewards, strict=True)
-                    for one, reward in zip(group.rollouts, given, strict=True)
+                    (group.example.id, rollout.completion.text, breakdown.total)
+                    for group, breakdowns in zip(batch.groups, batch.rewards, strict=True)
+                    for rollout, breakdown in zip(group.rollouts, breakdowns, strict=True)
                 ]
             ),
         )
 
-    def look(optimizer, *args):
+    def record_gradients(optimizer, *args):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients.append([torch.zeros_like(one) if one.grad is None else one.grad.clone() for one in parameters])
+        gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters])
 
-    hook = register_optimizer_step_pre_hook(look)
-    last = Last()
+    hook = register_optimizer_step_pre_hook(record_gradients)
+    optimizer_state = OptimizerState()
     trainer = pl.Trainer(
-        callbacks=[last],
+        callbacks=[optimizer_state],
         accelerator="cpu",
-        devices=ranks.count(),
-        strategy=strategy_for(config.trainer.strategy, together=ranks.count() > 1),
+        devices=collectives.world_size(),
+        strategy=strategy_for(config.trainer.strategy, distributed=collectives.world_size() > 1),
         max_epochs=1,
         logger=recorder,
         log_every_n_steps=1,
@@ -156,51 +158,57 @@ def train(stage, cache, overrides):
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, StepLoader(PLAN, lambda index: items[index], ahead=1))
+    trainer.fit(module, StepLoader(PLAN, lambda index: items[index], prefetch=1))
     hook.remove()
     weights = {name: value.detach().clone() for name, value in policy.named_parameters() if value.requires_grad}
-    return {"gradients": gradients, "rows": recorder.rows, "sampled": sampled, "weights": weights, "optimizer": last.optimizer}
+    return {
+        "gradients": gradients,
+        "rows": recorder.rows,
+        "sampled": sampled,
+        "weights": weights,
+        "optimizer": optimizer_state.state,
+    }
 
 
-class Last(pl.Callback):
-    """The optimiser's state as a checkpoint has it, after the last step."""
+class OptimizerState(pl.Callback):
+    """The optimizer state after the last step, in the format of a checkpoint."""
 
     def on_train_end(self, trainer, module):
-        self.optimizer = trainer.strategy.optimizer_state(trainer.optimizers[0])
+        self.state = trainer.strategy.optimizer_state(trainer.optimizers[0])
 
 
-def check_meetings():
-    """Each meeting of `ranks`, asserted in both of two processes."""
-    with pytest.raises(RankError, match="do not agree about the seed: 40, 41"):
-        ranks.check_same("the seed", 40 + ranks.rank())
-    with ranks.alone():
-        assert (ranks.count(), ranks.gather("x")) == (1, ["x"])
-    assert ranks.joined(range(ranks.rank() + 1)) == [0, 0, 1]
-    assert ranks.from_first("first" if ranks.is_first() else "other") == "first"
+def check_collectives():
+    """Each collective, asserted in both of two processes."""
+    with pytest.raises(RankError, match="the seed: 40, 41"):
+        collectives.check_same("the seed", 40 + collectives.rank())
+    with collectives.single_process():
+        assert (collectives.world_size(), collectives.all_gather("x")) == (1, ["x"])
+    assert collectives.gather_items(range(collectives.rank() + 1)) == [0, 0, 1]
+    assert collectives.broadcast("first" if collectives.is_main() else "other") == "first"
     check_judge()
 
 
 def check_judge():
-    """The first rank's judge is asked about all ranks' responses, and each rank gets its own scores."""
-    asked = []
+    """The judge of rank 0 scores the responses of all ranks, and each rank gets the scores of its own."""
+    judged = []
 
     class LengthJudge:
         def scores(self, answers):
-            asked.extend((example.id, response) for example, response in answers)
+            judged.extend((example.id, response) for example, response in answers)
             return [float(len(response) > 3) for _, response in answers]
 
     shares = [[("a", "longer")], [("b", "x"), ("c", "longest")]]
-    own = [(make_example(name), response) for name, response in shares[ranks.rank()]]
-    scores = JudgeOfRanks(LengthJudge() if ranks.is_first() else None).scores(own)
-    assert scores == [[1.0], [0.0, 1.0]][ranks.rank()]
-    assert asked == ([*shares[0], *shares[1]] if ranks.is_first() else [])
+    own = [(make_example(name), response) for name, response in shares[collectives.rank()]]
+    scores = SharedJudge(LengthJudge() if collectives.is_main() else None).scores(own)
+    assert scores == [[1.0], [0.0, 1.0]][collectives.rank()]
+    assert judged == ([*shares[0], *shares[1]] if collectives.is_main() else [])
 
 
 def check_sharding():
-    """A step after the state went out of one sharded optimiser into another is the step that torch's own would do."""
+    """After the state of one sharded optimizer is loaded into another, its steps are those of torch's AdamW."""
     shapes, gradients = [(3, 5), (7,), (2, 2, 3)], torch.Generator().manual_seed(1)
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in shapes]
-    trained, expected = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))
+    trained, expected = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
     plain = torch.optim.AdamW(expected, lr=1e-2)
     sharded = ShardedAdamW(torch.optim.AdamW(trained, lr=1e-2))
     for step in range(4):
@@ -210,11 +218,11 @@ def check_sharding():
             sharded.close()
             sharded = ShardedAdamW(torch.optim.AdamW(trained, lr=1.0))
             sharded.load(state)
-        for one, other in zip(trained, expected, strict=True):
-            other.grad = torch.randn(other.shape, generator=gradients)
-            one.grad = other.grad.clone()
+        for parameter, reference in zip(trained, expected, strict=True):
+            reference.grad = torch.randn(reference.shape, generator=gradients)
+            parameter.grad = reference.grad.clone()
         plain.step()
         sharded.step()
-        assert all(torch.equal(one, other) for one, other in zip(trained, expected, strict=True))
-        assert all(one.grad is None for one in trained)
+        assert all(torch.equal(parameter, reference) for parameter, reference in zip(trained, expected, strict=True))
+        assert all(parameter.grad is None for parameter in trained)
     sharded.close()

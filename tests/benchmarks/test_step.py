@@ -1,4 +1,4 @@
-"""The step benchmark's own promises: both sides get the same work, time is counted once, and a side that does less is told."""
+"""The step benchmark: both sides get the same work, time is counted once, and a side that does less is detected."""
 
 import copy
 import mmap
@@ -8,7 +8,7 @@ import grpo_step
 import pytest
 import step_clock
 from step_clock import PARTS, StepClock
-from step_task import PLAN, SHAPES, Shape, StepTask, prompts_of_round, weights_print
+from step_task import PLAN, SHAPES, Shape, StepTask, prompts_of_round, weights_fingerprint
 
 from fires_exp.prompts.processor import PromptEncoder
 
@@ -26,31 +26,31 @@ def encoded(task, tiny, index):
     return [encoder.encode(raw.example, raw.frames) for raw in prompts_of_round(task, tiny.processor, index)]
 
 
-def test_prompts_have_the_size_that_was_asked_for_and_every_round_its_own(task, tiny):
+def test_prompts_have_the_requested_size_and_differ_between_rounds(task, tiny):
     first, second, again = (encoded(task, tiny, index) for index in (0, 1, 0))
     for prompt in (*first, *second):
         assert 150 <= len(prompt.prompt_ids) <= 160
         assert prompt.dropped_turns == 0
         assert prompt.image_grid_thw.tolist() == [[1, 4, 4], [1, 4, 4]]
     assert len({tuple(prompt.prompt_ids.tolist()) for prompt in (*first, *second)}) == 4
-    for one, other in zip(first, again, strict=True):
-        assert one.prompt_ids.equal(other.prompt_ids)
-        assert one.pixel_values.equal(other.pixel_values)
+    for prompt, repeated in zip(first, again, strict=True):
+        assert prompt.prompt_ids.equal(repeated.prompt_ids)
+        assert prompt.pixel_values.equal(repeated.pixel_values)
 
 
-def test_a_task_survives_the_way_to_its_process(task):
+def test_a_task_is_equal_after_json(task):
     assert StepTask.from_json(task.to_json()) == task
     assert SHAPES["frames"].frames == 16
 
 
-def test_one_changed_weight_changes_the_print_of_all(tiny):
-    before = weights_print(tiny.model)
-    assert weights_print(copy.deepcopy(tiny.model)) == before
+def test_one_changed_weight_changes_the_fingerprint(tiny):
+    before = weights_fingerprint(tiny.model)
+    assert weights_fingerprint(copy.deepcopy(tiny.model)) == before
     next(tiny.model.parameters()).data[0] += 1e-3
-    assert weights_print(tiny.model) != before
+    assert weights_fingerprint(tiny.model) != before
 
 
-def test_what_an_inner_part_takes_is_not_counted_for_the_outer_one(monkeypatch):
+def test_the_time_of_an_inner_part_is_not_counted_in_the_outer_one(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(step_clock.time, "perf_counter", lambda: now[0])
     clock = StepClock("cpu")
@@ -67,14 +67,14 @@ def test_what_an_inner_part_takes_is_not_counted_for_the_outer_one(monkeypatch):
         now[0] += 16
     now[0] += 32
     report = clock.stop()
-    parts = {"preparing": 4, "sampling": 10, "scoring": 33, "backward": 16, "optimiser": 0}
+    parts = {"preparing": 4, "sampling": 10, "scoring": 33, "backward": 16, "optimizer": 0}
     assert report.seconds == parts | {"whole": 63}
 
 
-def test_peak_memory_belongs_to_the_part_that_needed_it():
+def test_peak_memory_is_charged_to_the_part_that_needed_it():
     clock = StepClock("cpu")
     clock.start()
-    with clock.part("backward"), mmap.mmap(-1, 256 * 2**20) as block:  # the heap may keep what is freed, a map does not
+    with clock.part("backward"), mmap.mmap(-1, 256 * 2**20) as block:  # unlike the heap, a map is released when it is freed
         block[::4096] = bytes(len(block) // 4096)
     report = clock.stop()
     assert report.peak_bytes["backward"] - report.resting_bytes >= 250 * 2**20
@@ -83,13 +83,13 @@ def test_peak_memory_belongs_to_the_part_that_needed_it():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [({"prompts_print": "other"}, "different prompts"), ({"completion_tokens": [4, 4, 3, 4]}, "not all 4")],
+    ("change", "message"),
+    [({"prompts_fingerprint": "other"}, "different prompts"), ({"completion_tokens": [4, 4, 3, 4]}, "not all 4")],
 )
-def test_sides_that_did_other_work_are_not_compared(task, change, words):
-    report = {"prompts_print": "same", "prompt_tokens": [160, 160], "completion_tokens": [4, 4, 4, 4]}
+def test_sides_that_did_different_work_are_not_compared(task, change, message):
+    report = {"prompts_fingerprint": "same", "prompt_tokens": [160, 160], "completion_tokens": [4, 4, 4, 4]}
     grpo_step.check_same_work([report, report], task)
-    with pytest.raises(SystemExit, match=words):
+    with pytest.raises(SystemExit, match=message):
         grpo_step.check_same_work([report, report | change], task)
 
 
@@ -99,7 +99,7 @@ def test_our_side_runs_its_rounds_and_fills_the_table(task, cache, monkeypatch):
     seconds = result["seconds"]["our"]
     assert all(seconds[part] > 0 for part in PARTS)
     assert seconds["whole"] == pytest.approx(sum(seconds[part] for part in PARTS))
-    assert len(result["rounds"]["our"]) == 1  # two, the first of which warmed up
+    assert len(result["rounds"]["our"]) == 1  # two, the first of which is the warm-up
     assert result["times_floor"] > 1
     lines = grpo_step.table(result).splitlines()
     assert lines[0].startswith("tiny on cpu, float32, 2 x ")

@@ -21,7 +21,7 @@ def work_of(prompt_tokens=(3,), generations=2, new_tokens=3, pictures=()):
     return step_work(
         SimpleNamespace(text_config=TEXT, vision_config=VISION),
         prompt_tokens=prompt_tokens,
-        picture_grids=pictures,
+        image_grids=pictures,
         generations=generations,
         new_tokens=new_tokens,
         lora_rank=1,
@@ -48,17 +48,17 @@ def test_one_layer_by_hand():
     assert work.decode_bytes == 4 * (160 * 2 + 2 * 2 * (6 + 6))
 
 
-def test_a_prompt_is_counted_once_whatever_g_and_weights_are_read_once_whatever_the_prompts():
+def test_a_prompt_is_counted_once_for_any_g_and_weights_are_read_once_for_any_prompts():
     few, many = work_of(generations=2), work_of(generations=4)
     assert many.prefill_flops == few.prefill_flops
     assert many.decode_flops == 2 * few.decode_flops
-    one, two = work_of(prompt_tokens=(3,)), work_of(prompt_tokens=(3, 3))
-    assert two.prefill_flops == 2 * one.prefill_flops
+    single, double = work_of(prompt_tokens=(3,)), work_of(prompt_tokens=(3, 3))
+    assert double.prefill_flops == 2 * single.prefill_flops
     weights = 4 * 160 * 2
-    assert two.decode_bytes - weights == 2 * (one.decode_bytes - weights)
+    assert double.decode_bytes - weights == 2 * (single.decode_bytes - weights)
 
 
-def test_a_picture_by_hand():
+def test_an_image_by_hand():
     """2 x 4 patches in windows of 2 x 2, so 2 windows of 4: 32 pairs in two blocks, 64 in the one with full attention.
 
     Patches: 8 of 6 numbers to 2. A block: 4·4 + 3·2·3 = 34 weights. The merger: 2 x 8 numbers to 8 to 4.
@@ -80,7 +80,7 @@ def test_forward_passes_of_the_tiny_model_cost_what_torch_counts(tiny, encoder):
     prompt = encoder.encode(make_example(), [[face("red")]])
     config = tiny.qwen.config
     length = len(prompt.prompt_ids)
-    work = step_work(config, prompt_tokens=[length], picture_grids=[], generations=1, new_tokens=1, lora_rank=1, element_bytes=4)
+    work = step_work(config, prompt_tokens=[length], image_grids=[], generations=1, new_tokens=1, lora_rank=1, element_bytes=4)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tiny.qwen.model.language_model(inputs_embeds=torch.zeros(1, length, config.text_config.hidden_size))
     pair = 4 * config.text_config.hidden_size * config.text_config.num_hidden_layers
@@ -95,7 +95,7 @@ def test_forward_passes_of_the_tiny_model_cost_what_torch_counts(tiny, encoder):
     )
 
 
-def test_decoding_takes_its_bytes_or_its_operations_whichever_is_longer():
+def test_decoding_takes_the_longer_of_its_bytes_and_its_operations():
     work = StepWork(
         vision_flops=1.0, prefill_flops=2.0, decode_flops=3.0, decode_bytes=8.0, reference_flops=4.0, policy_forward_flops=5.0,
         policy_backward_flops=6.0,

@@ -40,22 +40,26 @@ FIRES = {
 
 ALL = ["visual_scene", "emotion", "situation", "response_strategy"]
 NO_THOUGHT = {"aspects.name": "no_thought", "aspects.plan": "none", "aspects.aspects": []}
-RIVAL = {"recipe.name": "rival", "recipe.stages": ["evaluate"], "recipe.policies": ["rival"]}
-TRAINED = {"recipe.name": "train_rival", "recipe.stages": ["sft", "evaluate"], "recipe.policies": ["sft"]}
+BASELINE = {"recipe.name": "baseline", "recipe.stages": ["evaluate"], "recipe.policies": ["baseline"]}
+TRAINED = {
+    "recipe.name": "train_baseline",
+    "recipe.stages": ["train_baseline", "evaluate"],
+    "recipe.policies": ["trained_baseline"],
+}
 BLENDERBOT = {
     "sft.batch_size": 16,
     "sft.gradient_checkpointing": False,
     "sft.optimizer.learning_rate": 3e-5,
     "sft.optimizer.schedule": "linear",
 }
-OPENAI = {"rival.base_url": "https://api.openai.com/v1", "rival.api_key_env": "OPENAI_API_KEY"}
-GPT_4O = {"rival.model": "gpt-4o-2024-11-20", "rival.price_prompt": 2.5, "rival.price_completion": 10.0}
+OPENAI = {"baseline.base_url": "https://api.openai.com/v1", "baseline.api_key_env": "OPENAI_API_KEY"}
+GPT_4O = {"baseline.model": "gpt-4o-2024-11-20", "baseline.price_prompt": 2.5, "baseline.price_completion": 10.0}
 CHANGES = {
     "wo_flet": {"aspects.name": "fixed", "aspects.plan": "fixed"},
     "wo_sft": {"recipe.name": "grpo_only", "recipe.stages": ["grpo", "evaluate"], "recipe.policies": ["zero_shot", "grpo"]},
     "wo_rl": {
         "recipe.name": "sft_only",
-        "recipe.stages": ["synthesise", "sft", "evaluate"],
+        "recipe.stages": ["synthesize", "sft", "evaluate"],
         "recipe.policies": ["zero_shot", "sft"],
     },
     "wo_ssr": {"reward.name": "wo_support_skill", "reward.support_skill_weight": 0.0},
@@ -79,54 +83,54 @@ CHANGES = {
         "aspects.plan": "none",
         "aspects.aspects": [],
         "recipe.name": "sft_only",
-        "recipe.stages": ["synthesise", "sft", "evaluate"],
+        "recipe.stages": ["synthesize", "sft", "evaluate"],
         "recipe.policies": ["zero_shot", "sft"],
     },
-    "gpt_4o_0shot": {**NO_THOUGHT, **RIVAL, **OPENAI, **GPT_4O, "rival.shots": 0},
-    "gpt_4o_3shot": {**NO_THOUGHT, **RIVAL, **OPENAI, **GPT_4O},
-    "gpt_4o_3shot_fixed": {"aspects.name": "fixed", "aspects.plan": "fixed", **RIVAL, **OPENAI, **GPT_4O},
-    "gpt_4o_3shot_flexible": {**RIVAL, **OPENAI, **GPT_4O},
+    "gpt_4o_0shot": {**NO_THOUGHT, **BASELINE, **OPENAI, **GPT_4O, "baseline.shots": 0},
+    "gpt_4o_3shot": {**NO_THOUGHT, **BASELINE, **OPENAI, **GPT_4O},
+    "gpt_4o_3shot_fixed": {"aspects.name": "fixed", "aspects.plan": "fixed", **BASELINE, **OPENAI, **GPT_4O},
+    "gpt_4o_3shot_flexible": {**BASELINE, **OPENAI, **GPT_4O},
     "gpt_3_5_3shot": {
         **NO_THOUGHT,
-        **RIVAL,
+        **BASELINE,
         **OPENAI,
         "frames.name": "none",
-        "rival.model": "gpt-3.5-turbo-0125",
-        "rival.price_prompt": 0.5,
-        "rival.price_completion": 1.5,
+        "baseline.model": "gpt-3.5-turbo-0125",
+        "baseline.price_prompt": 0.5,
+        "baseline.price_completion": 1.5,
     },
     "gpt_4_3shot": {
         **NO_THOUGHT,
-        **RIVAL,
+        **BASELINE,
         **OPENAI,
         "frames.name": "none",
-        "rival.model": "gpt-4-0613",
-        "rival.price_prompt": 30.0,
-        "rival.price_completion": 60.0,
+        "baseline.model": "gpt-4-0613",
+        "baseline.price_prompt": 30.0,
+        "baseline.price_completion": 60.0,
     },
     "deepseek_r1_3shot": {
         **NO_THOUGHT,
-        **RIVAL,
+        **BASELINE,
         "frames.name": "none",
-        "rival.base_url": "https://api.deepseek.com/v1",
-        "rival.api_key_env": "DEEPSEEK_API_KEY",
-        "rival.model": "deepseek-reasoner",
-        "rival.temperature": None,
-        "rival.max_tokens": 4096,
-        "rival.timeout_seconds": 600,
-        "rival.price_prompt": 0.55,
-        "rival.price_completion": 2.19,
+        "baseline.base_url": "https://api.deepseek.com/v1",
+        "baseline.api_key_env": "DEEPSEEK_API_KEY",
+        "baseline.model": "deepseek-reasoner",
+        "baseline.temperature": None,
+        "baseline.max_tokens": 4096,
+        "baseline.timeout_seconds": 600,
+        "baseline.price_prompt": 0.55,
+        "baseline.price_completion": 2.19,
     },
-    "smes": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "trained_rival.name": "smes"},
-    "smes_qwen": {**NO_THOUGHT, **TRAINED, "trained_rival.name": "smes", "trained_rival.model": "backbone"},
+    "smes": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "trained_baseline.name": "smes"},
+    "smes_qwen": {**NO_THOUGHT, **TRAINED, "trained_baseline.name": "smes", "trained_baseline.model": "backbone"},
     "blenderbot_joint": {
         **NO_THOUGHT,
         **TRAINED,
         **BLENDERBOT,
         "frames.name": "none",
-        "trained_rival.name": "blenderbot_joint",
+        "trained_baseline.name": "blenderbot_joint",
     },
-    "bbmhr": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "frames.name": "none", "trained_rival.name": "bbmhr"},
+    "bbmhr": {**NO_THOUGHT, **TRAINED, **BLENDERBOT, "frames.name": "none", "trained_baseline.name": "bbmhr"},
     "beta_0": {"grpo.beta": 0.0},
     "beta_0_04": {"grpo.beta": 0.04},
     "cold_start_25": {"sft.fraction": 0.25},
@@ -136,7 +140,7 @@ CHANGES = {
 
 
 # Table 5: what each row is but for its test data
-GENERALISE = {
+GENERALIZE = {
     "emotyda_esc": "fires",
     "emotyda_esc_wo_rl": "wo_rl",
     "emotyda_esc_qwen2_5_vl": "qwen2_5_vl_0shot",
@@ -145,40 +149,50 @@ GENERALISE = {
 
 
 def test_every_experiment_is_pinned():
-    assert {path.stem for path in EXPERIMENTS} == {*CHANGES, *GENERALISE, "fires", "smoke"}
+    assert {path.stem for path in EXPERIMENTS} == {*CHANGES, *GENERALIZE, "fires", "smoke"}
 
 
 @pytest.mark.parametrize(("key", "value"), FIRES.items())
-def test_fires_is_the_paper_s_table_6(leaves, key, value):
-    assert leaves("+experiment=fires")[key] == value
+def test_fires_at_the_paper_s_scale_is_the_paper_s_table_6(leaves, key, value):
+    assert leaves("+experiment=fires", "scale=paper")[key] == value
 
 
 @pytest.mark.parametrize(("experiment", "changes"), CHANGES.items())
 def test_an_experiment_changes_exactly_the_leaves_of_its_row(leaves, experiment, changes):
-    fires, ours = leaves("+experiment=fires"), leaves(f"+experiment={experiment}")
+    fires, ours = leaves("+experiment=fires", "scale=paper"), leaves(f"+experiment={experiment}", "scale=paper")
     assert fires.keys() == ours.keys()
     changed = {key: value for key, value in ours.items() if value != fires[key]}
     assert changed.pop("name") == experiment
     assert changed == changes
 
 
-@pytest.mark.parametrize(("experiment", "same"), GENERALISE.items())
-def test_generalisation_changes_the_test_dataset_alone(leaves, experiment, same):
-    before, ours = leaves(f"+experiment={same}"), leaves(f"+experiment={experiment}", "test_dataset.root=x")
+@pytest.mark.parametrize(("experiment", "changes"), CHANGES.items())
+def test_an_experiment_changes_the_same_leaves_at_demo_scale(leaves, experiment, changes):
+    fires, ours = leaves("+experiment=fires"), leaves(f"+experiment={experiment}")
+    changed = {key: value for key, value in ours.items() if value != fires[key]}
+    assert changed.pop("name") == experiment
+    # which is false at this scale anyway
+    assert changed == {key: value for key, value in changes.items() if key != "sft.gradient_checkpointing"}
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper"])
+@pytest.mark.parametrize(("experiment", "same"), GENERALIZE.items())
+def test_generalization_changes_the_test_dataset_alone(leaves, experiment, same, scale):
+    before = leaves(f"+experiment={same}", f"scale={scale}")
+    ours = leaves(f"+experiment={experiment}", "test_dataset.root=x", f"scale={scale}")
     changed = {key for key in before.keys() | ours.keys() if before.get(key, "absent") != ours.get(key, "absent")}
     assert {key for key in changed if not key.startswith("test_dataset")} == {"name"}
     assert ours["test_dataset.name"] == "emotyda_esc"
 
 
-def test_options_on_the_command_line_win_over_an_experiment(leaves):
-    assert leaves("+experiment=fires", "reward=wo_support_skill")["reward.support_skill_weight"] == 0.0
-    assert leaves("+experiment=fires", "grpo.beta=0.5")["grpo.beta"] == 0.5
+def test_fires_is_the_default_run_by_another_name(leaves):
+    assert leaves("+experiment=fires") == leaves() | {"name": "fires"}
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_an_experiment_overrides_nothing_with_what_it_already_was(leaves, path):
     written = yaml.safe_load(path.read_text())
-    defaults = written.pop("defaults")
+    defaults = written.pop("defaults", [])
     parents = [entry for entry in defaults if isinstance(entry, str)]
     parent = [f"+experiment={name}" for name in parents]
     before = leaves(*parent)

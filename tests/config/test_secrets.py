@@ -40,7 +40,7 @@ def test_values_of_the_environment_s_keys_are_taken_out_whatever_they_look_like(
         (f"teacher.base_url=https://ann:{PASSWORD}@host/v1", "teacher.base_url"),
         (f"teacher.api_key_env={KEY}", "teacher.api_key_env"),
         (f"logger.entity={KEY}", "logger.entity"),
-        (f"predictions=[a.jsonl,{KEY}]", "predictions"),
+        (f"recipe.stages=[sft,{KEY}]", "recipe.stages"),
     ],
 )
 def test_a_configuration_with_a_secret_is_refused_and_the_message_does_not_hold_it(composed, override, key):
@@ -67,7 +67,7 @@ def test_numbers_must_be_finite(composed):
     for value in (math.nan, math.inf):
         tree = OmegaConf.to_container(composed(), resolve=True)
         tree["sft"]["optimizer"]["learning_rate"] = value
-        with pytest.raises(ConfigError, match=r"^(sft\.)?optimizer\.learning_rate=(nan|inf): write a "):
+        with pytest.raises(ConfigError, match=r"^sft\.optimizer\.learning_rate=(nan|inf): write a "):
             load_config(tree)
 
 
@@ -78,7 +78,7 @@ def test_numbers_must_be_finite(composed):
         (b"\xff\xfe\x00", "cannot be read ("),
         (b"- 1\n- 2\n", "holds no configuration"),
         (b"", " has no value; write "),
-        (b"name: x\nmeadow: 1\n", "meadow: Key 'meadow' not in 'Config'"),
+        (b"name: x\nmeadow: 1\n", ": meadow: "),
     ],
 )
 def test_a_resolved_tree_that_cannot_be_used_is_named_with_the_remedy(tmp_path, content, problem):

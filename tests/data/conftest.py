@@ -1,8 +1,7 @@
-"""Small corpora and small videos, made here, and where the real corpora lie if they are there."""
+"""Small corpora and small videos, written by fixtures."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,22 +13,12 @@ import pytest
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import DatasetConfig, FramesConfig, LimitConfig
+from fires_exp.config.data import DatasetConfig, FramesConfig, LimitConfig
 
 SECONDS = 10
-FRAMES_A_SECOND = 10
+FRAMES_PER_SECOND = 10
 KEY_FRAME_EVERY_SECONDS = 2
 SIZE = (64, 48)
-
-
-@pytest.fixture(scope="session")
-def real_corpora() -> Path:
-    """The folder with the real corpora, which are never part of the project."""
-    beside_the_project = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("FIRES_EXP_DATA", beside_the_project))
-    if not folder.is_dir():
-        pytest.skip(f"no real corpora in {folder}; FIRES_EXP_DATA=<folder> names another place")
-    return folder
 
 
 @pytest.fixture
@@ -75,7 +64,7 @@ MESC_ROWS = (
 
 @pytest.fixture
 def mesc_folder(tmp_path: Path) -> Callable[..., Path]:
-    """A folder in MESC's layout; dialogue 0 is in train, dialogue 1 in test, unless a test says otherwise."""
+    """A folder in MESC's layout; dialogue 0 is in train, dialogue 1 in test, by default."""
 
     def folder(
         rows: Sequence[str] = MESC_ROWS, *, header: str = MESC_HEADER, splits: str = '{"train": [0], "val": [], "test": [1]}'
@@ -87,35 +76,35 @@ def mesc_folder(tmp_path: Path) -> Callable[..., Path]:
     return folder
 
 
-def grey_of_second(second: int) -> int:
+def gray_of_second(second: int) -> int:
     return 10 + 24 * second
 
 
 @pytest.fixture(scope="session")
 def second_of() -> Callable[[Any], int]:
-    """The second of the test video that a frame was shown in, told by its grey."""
+    """The second of the test video to which a frame belongs, computed from its gray value."""
     return lambda frame: round((float(np.asarray(frame).mean()) - 10) / 24)
 
 
 def write_video(path: Path, *, key_frame_every_seconds: int) -> None:
-    """Ten seconds, ten frames each, every second a grey of its own."""
-    pictures = [
-        Image.new("RGB", SIZE, (grey_of_second(second),) * 3) for second in range(SECONDS) for _ in range(FRAMES_A_SECOND)
+    """Ten seconds of ten frames; each second has a gray value of its own."""
+    images = [
+        Image.new("RGB", SIZE, (gray_of_second(second),) * 3) for second in range(SECONDS) for _ in range(FRAMES_PER_SECOND)
     ]
-    write_frames(path, pictures, frames_a_second=FRAMES_A_SECOND, key_frame_every=key_frame_every_seconds * FRAMES_A_SECOND)
+    write_frames(path, images, frames_per_second=FRAMES_PER_SECOND, key_frame_every=key_frame_every_seconds * FRAMES_PER_SECOND)
 
 
-def write_frames(path: Path, pictures: Sequence[Image.Image], *, frames_a_second: int, key_frame_every: int) -> None:
-    """A video of pictures of one size."""
+def write_frames(path: Path, images: Sequence[Image.Image], *, frames_per_second: int, key_frame_every: int) -> None:
+    """A video of images of one size."""
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream: Any = container.add_stream("libx264", rate=frames_a_second)
-        stream.width, stream.height = pictures[0].size
+        stream: Any = container.add_stream("libx264", rate=frames_per_second)
+        stream.width, stream.height = images[0].size
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1  # several threads write other bytes each time
+        stream.codec_context.thread_count = 1  # with several threads the bytes differ each time
         stream.codec_context.gop_size = key_frame_every
         stream.options = {"preset": "veryfast", "sc_threshold": "0"}
-        for picture in pictures:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")):
+        for image in images:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
@@ -136,15 +125,15 @@ def write_audio_only(path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def video_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`S01E01.mp4` has a key frame every two seconds, `one_key_frame.mp4` only its first; the others are broken."""
+    """`S01E01.mp4` has a key frame every two seconds, `one_key_frame.mp4` only one; the others are broken."""
     root = tmp_path_factory.mktemp("videos")
     write_video(root / "S01E01.mp4", key_frame_every_seconds=KEY_FRAME_EVERY_SECONDS)
     write_video(root / "one_key_frame.mp4", key_frame_every_seconds=SECONDS)
     write_audio_only(root / "audio_only.mp4")
-    whole = (root / "S01E01.mp4").read_bytes()
-    (root / "truncated.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    start, end = whole.index(b"mdat") + 4, len(whole)
-    (root / "damaged.mp4").write_bytes(whole[: start + 900] + b"\xff" * (end - start - 900))
+    content = (root / "S01E01.mp4").read_bytes()
+    (root / "truncated.mp4").write_bytes(content[: len(content) * 2 // 3])
+    start, end = content.index(b"mdat") + 4, len(content)
+    (root / "damaged.mp4").write_bytes(content[: start + 900] + b"\xff" * (end - start - 900))
     (root / "garbage.mp4").write_bytes(bytes(range(256)) * 20)
     (root / "empty.mp4").write_bytes(b"")
     (root / "folder.mp4").mkdir()

@@ -1,4 +1,4 @@
-"""Corpora, whatever stands in their files: conversations, or one line that names the file; bad rows left out where asked for."""
+"""Corpora with random content: conversations, or an error in one line."""
 
 import csv
 import gzip
@@ -10,13 +10,13 @@ from pathlib import Path
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fires_exp.data.bad_rows import RowProblems
-from fires_exp.data.csv_table import read_csv
-from fires_exp.data.emotyda import read_emotyda_esc
-from fires_exp.data.jsonl import read_jsonl
-from fires_exp.data.mesc import read_mesc
-from fires_exp.data.support_pairs import read_support_pairs
-from fires_exp.data.turns import clean_text
+from fires_exp.data.readers.csv_rows import read_csv
+from fires_exp.data.readers.emotyda import read_emotyda_esc
+from fires_exp.data.readers.epitome import read_support_pairs
+from fires_exp.data.readers.jsonl import read_jsonl
+from fires_exp.data.readers.mesc import read_mesc
+from fires_exp.data.readers.row_errors import RowProblems
+from fires_exp.data.readers.utterances import clean_text
 from fires_exp.errors import DataError
 
 MESC = "Utterance Speaker Emotion Strategy Dialogue_ID Utterance_ID Season Episode StartTime EndTime".split()
@@ -35,37 +35,37 @@ policies = st.sampled_from(["error", "skip"])
 
 
 def rows_of(columns):
-    good = {
+    valid = {
         "Speaker": ["Client", "Therapist"],
         "Dialogue_ID": ["0", "831"],
         "StartTime": ["00:00:01,000"],
         "EndTime": ["00:00:02,000"],
     }
     numbers = {column: ["0", "1", "2", "3"] for column in ("Utterance_ID", "Season", "Episode", "level")}
-    row = st.tuples(*(st.one_of(st.sampled_from({**good, **numbers}.get(column, ["Hi."])), cells) for column in columns))
+    row = st.tuples(*(st.one_of(st.sampled_from({**valid, **numbers}.get(column, ["Hi."])), cells) for column in columns))
     return st.lists(st.one_of(row, row, st.lists(cells, max_size=12)), max_size=6)
 
 
 def table(header, rows):
-    out = io.StringIO()
-    csv.writer(out).writerows([header, *rows])
-    return out.getvalue().encode("utf-8", "surrogatepass")
+    text = io.StringIO()
+    csv.writer(text).writerows([header, *rows])
+    return text.getvalue().encode("utf-8", "surrogatepass")
 
 
 def tables(columns):
-    return st.one_of(rows_of(columns).map(lambda rows: table(columns, rows)), st.binary(max_size=300), spoiled(columns))
+    return st.one_of(rows_of(columns).map(lambda rows: table(columns, rows)), st.binary(max_size=300), damaged(columns))
 
 
 @st.composite
-def spoiled(draw, columns):
-    """A table with some bytes taken out and others put in."""
+def damaged(draw, columns):
+    """A table with some bytes removed and others inserted."""
     content = table(columns, draw(rows_of(columns)))
     start = draw(st.integers(0, len(content)))
     return content[:start] + draw(st.binary(max_size=8)) + content[start + draw(st.integers(0, 20)) :]
 
 
 def read(reader, files, policy="error"):
-    """What a reader makes of files, by name; None where it refuses them, as it should: in one line."""
+    """The result of a reader on files, by name; None if it raises `DataError`, which must be one short line."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
@@ -97,15 +97,15 @@ def test_mesc(text, listed, notes, policy):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40), min_size=1, max_size=5))
-def test_mesc_reads_back_what_was_said(said):
-    assume(all(clean_text(text) and "\0" not in text for text in said))
+def test_mesc_texts_are_read_back(texts):
+    assume(all(clean_text(text) and "\0" not in text for text in texts))
     speakers = ["Client", "Therapist"] * 3
     rows = [
-        [text, speakers[place], "sad", "", 0, place, 1, 1, f"00:00:0{place},000", f"00:00:0{place},500"]
-        for place, text in enumerate(said)
+        [text, speakers[index], "sad", "", 0, index, 1, 1, f"00:00:0{index},000", f"00:00:0{index},500"]
+        for index, text in enumerate(texts)
     ]
     (conversation,) = read(mesc, {"MESC.csv": table(MESC, rows), "split_ids.json": b'{"train": [0]}'})
-    assert [turn.text for turn in conversation.turns] == [clean_text(text) for text in said]
+    assert [turn.text for turn in conversation.turns] == [clean_text(text) for text in texts]
 
 
 @given(tables(EMOTYDA), tables(["Utterance", "Sentiment", "Dialogue_ID", "Utterance_ID"]), st.booleans(), policies)
@@ -131,7 +131,7 @@ def test_support_pairs(contents, same):
         max_size=5,
     )
 )
-def test_a_table_reads_back(rows):
+def test_csv_rows_are_read_back(rows):
     read_rows = read(
         lambda root, problems: list(read_csv(root / "t.csv", ("a", "b"), problems)), {"t.csv": table(["a", "b"], rows)}
     )
@@ -165,7 +165,9 @@ talks = st.fixed_dictionaries(
 )
 lines = st.lists(
     st.one_of(
-        talks.map(lambda one: json.dumps(one).encode()), values.map(lambda one: json.dumps(one).encode()), st.binary(max_size=60)
+        talks.map(lambda talk: json.dumps(talk).encode()),
+        values.map(lambda value: json.dumps(value).encode()),
+        st.binary(max_size=60),
     ),
     max_size=4,
 )
@@ -181,9 +183,9 @@ def test_jsonl(content, policy):
 
 
 @given(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=5))
-def test_jsonl_reads_back_what_was_said(said):
-    assume(all(clean_text(text) for text in said))
-    spoken = [{"speaker": ["seeker", "supporter"][place % 2], "text": text} for place, text in enumerate(said)]
-    line = json.dumps({"id": "a", "split": "val", "turns": spoken}).encode()
+def test_jsonl_texts_are_read_back(texts):
+    assume(all(clean_text(text) for text in texts))
+    turns = [{"speaker": ["seeker", "supporter"][index % 2], "text": text} for index, text in enumerate(texts)]
+    line = json.dumps({"id": "a", "split": "val", "turns": turns}).encode()
     (conversation,) = read(lambda root, problems: read_jsonl(root, problems=problems), {"a.jsonl": line})
-    assert [turn.text for turn in conversation.turns] == [clean_text(text) for text in said]
+    assert [turn.text for turn in conversation.turns] == [clean_text(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Files that come back from elsewhere: predictions, ratings, banks, answers of services, configurations."""
+"""Files with random content: predictions, ratings, banks, answers of services, configurations."""
 
 import json
 import tempfile
@@ -10,20 +10,20 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fires_exp.cli.human_eval import main as human_eval
 from fires_exp.config.load import load_yaml
-from fires_exp.endpoint.answers import BrokenAnswerError, in_one_line, read_answer
-from fires_exp.endpoint.chat import Answer, Refusal, Usage
-from fires_exp.endpoint.client import retry_after
-from fires_exp.endpoint.ledger import Ledger
-from fires_exp.endpoint.rehearsal import read_batch_results
 from fires_exp.errors import FiresError
-from fires_exp.report.human_eval.__main__ import main as human_eval
-from fires_exp.report.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
-from fires_exp.report.human_eval.study import VERDICTS, Key, KeyItem
-from fires_exp.report.human_eval.systems import read_system
+from fires_exp.human_eval.files import KEY_FORMAT, RATINGS_FORMAT, Ratings, read_ratings, write_ratings
+from fires_exp.human_eval.study import VERDICTS, Key, KeyItem
+from fires_exp.human_eval.systems import read_system
+from fires_exp.metrics.prediction_files import read_rows_by_id
 from fires_exp.scores.rouge import rouge_l_f1
-from fires_exp.stages.artefact import whole_lines
-from fires_exp.stages.score import read_lines
+from fires_exp.services.batch_api import read_batch_results
+from fires_exp.services.client import parse_retry_after
+from fires_exp.services.messages import ChatResponse, Refusal, Usage
+from fires_exp.services.response_cache import ResponseCache
+from fires_exp.services.responses import MalformedResponseError, error_text, parse_response
+from fires_exp.storage.files import complete_lines
 from fires_exp.thinking.aspects import Aspect
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.thought import Thought
@@ -32,7 +32,7 @@ KEYS = (
     "id response context thought well_formed reference_response choices message content usage error prompt_tokens finish_reason "
     "items systems first support i001 rater aspects emotion prose"
 ).split()
-NASTY = [b"[" * 99_999, b"9" * 5000, b'{"id": "\\ud800", "response": "\\udfff"}', b"\xff\xfe", b"\x00", b'{"a": 1e999}', b"NaN"]
+HOSTILE = [b"[" * 99_999, b"9" * 5000, b'{"id": "\\ud800", "response": "\\udfff"}', b"\xff\xfe", b"\x00", b'{"a": 1e999}', b"NaN"]
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
@@ -41,17 +41,19 @@ values = st.recursive(
 )
 
 
-def mostly(facts):
-    """An object of a file with some of its values, at any depth, replaced."""
+def mutations(facts):
+    """An object with some of its values, at any depth, replaced."""
     if isinstance(facts, dict):
-        return st.one_of(st.fixed_dictionaries({key: mostly(value) for key, value in facts.items()}), st.just(facts), values)
+        return st.one_of(st.fixed_dictionaries({key: mutations(value) for key, value in facts.items()}), st.just(facts), values)
     if isinstance(facts, list):
-        return st.one_of(st.tuples(*map(mostly, facts)).map(list), st.just(facts), values)
+        return st.one_of(st.tuples(*map(mutations, facts)).map(list), st.just(facts), values)
     return st.one_of(st.just(facts), st.just(facts), values)
 
 
 def encoded(facts):
-    return st.one_of(mostly(facts).map(lambda one: json.dumps(one).encode()), st.binary(max_size=80), st.sampled_from(NASTY))
+    return st.one_of(
+        mutations(facts).map(lambda value: json.dumps(value).encode()), st.binary(max_size=80), st.sampled_from(HOSTILE)
+    )
 
 
 def file_of(facts):
@@ -59,7 +61,7 @@ def file_of(facts):
 
 
 def read(reader, content):
-    """What a reader makes of a file; None where it refuses it, as it should: in one line that names it."""
+    """The result of a reader on a file; None if it raises `FiresError`, which must be one line that names the file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file.jsonl"
         path.write_bytes(content)
@@ -83,7 +85,7 @@ PREDICTION = {
 
 @given(file_of(PREDICTION))
 def test_predictions_to_score(content):
-    for line in (read(read_lines, content) or {}).values():
+    for line in (read(read_rows_by_id, content) or {}).values():
         assert 0 <= rouge_l_f1(line.reference_response or "", line.response) <= 1
         assert line.response.encode("utf-8")
 
@@ -96,12 +98,13 @@ def test_predictions_to_judge(content):
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), min_size=1, max_size=4))
-def test_predictions_read_back_whatever_they_say(said):
-    rows = [{"id": f"a{place}", "response": text} for place, text in enumerate(said)]
+def test_predictions_are_read_back(responses):
+    rows = [{"id": f"a{index}", "response": response} for index, response in enumerate(responses)]
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    assert [line.response for line in read(read_lines, content).values()] == said
-    assert [one.response for one in read(lambda path: read_system(str(path)), content).predictions.values()] == said
-    assert read(whole_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]
+    assert [line.response for line in read(read_rows_by_id, content).values()] == responses
+    system = read(lambda path: read_system(str(path)), content)
+    assert [prediction.response for prediction in system.predictions.values()] == responses
+    assert read(complete_lines, content + b'{"id') == [json.dumps(row, ensure_ascii=False) for row in rows]
 
 
 KEY = Key(
@@ -120,23 +123,23 @@ RATINGS_FILE = {
 
 
 @given(encoded(KEY_FILE), encoded(RATINGS_FILE))
-def test_a_study_is_read_or_refused_in_one_line(key, ratings):
+def test_a_study_is_read_or_an_error_in_one_line(key, ratings):
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("key.json", "ratings.json")]
         for path, content in zip(paths, (key, ratings), strict=True):
             path.write_bytes(content)
-        said = StringIO()
-        with redirect_stdout(StringIO()), redirect_stderr(said):
+        errors = StringIO()
+        with redirect_stdout(StringIO()), redirect_stderr(errors):
             status = human_eval(["read", *map(str, paths)])
         assert status in (0, 2)
-        assert said.getvalue().count("\n") == (1 if status else 0)
+        assert errors.getvalue().count("\n") == (1 if status else 0)
 
 
 @given(
     st.text(st.characters(exclude_categories=("Cs", "Z", "C")), min_size=1, max_size=9),
     st.dictionaries(st.tuples(st.sampled_from(["i001", "i002"]), st.sampled_from(KEY.questions)), st.sampled_from(VERDICTS)),
 )
-def test_ratings_read_back(rater, verdicts):
+def test_ratings_are_read_back(rater, verdicts):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ratings.json"
         write_ratings(path, KEY.study, Ratings(rater=rater, verdicts=verdicts))
@@ -157,7 +160,7 @@ def test_thoughts_of_a_bank(content):
 
 
 @given(st.dictionaries(st.sampled_from(list(Aspect)), st.text(st.characters(exclude_categories=("Cs",)))), st.integers(0, 9))
-def test_a_bank_reads_back(aspects, tokens):
+def test_a_bank_is_read_back(aspects, tokens):
     thought = BankedThought(
         example_id="a",
         plan="fixed",
@@ -183,10 +186,10 @@ ANSWER = {
 
 @given(encoded(ANSWER))
 def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(body):
-    assert "\n" not in in_one_line(body)
+    assert "\n" not in error_text(body)
     try:
-        answer = read_answer(body, 0.1)
-    except BrokenAnswerError as error:
+        answer = parse_response(body, 0.1)
+    except MalformedResponseError as error:
         assert "\n" not in str(error)
         return
     if isinstance(answer, Refusal):
@@ -195,22 +198,22 @@ def test_any_body_of_a_service_is_an_answer_that_can_be_kept_or_a_broken_one(bod
     assert min(answer.usage.prompt_tokens, answer.usage.completion_tokens) >= 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answers.jsonl"
-        Ledger(path).add("k", "q", answer)
-        assert Ledger(path).find("k") == answer
+        ResponseCache(path).add("k", "q", answer)
+        assert ResponseCache(path).find("k") == answer
 
 
-LEDGER = {
+CACHED_RESPONSE = {
     "key": "k", "question": "q", "text": "t", "reasoning": "", "finish_reason": "stop", "model": "m",
     "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "seconds": 0.5, "created": "now",
 }  # fmt: skip
 
 
-@given(file_of(LEDGER), st.booleans())
-def test_a_ledger(content, ended):
-    ledger = read(Ledger, content + b"\n" * ended)
-    answer = ledger.find("k") if ledger else None
+@given(file_of(CACHED_RESPONSE), st.booleans())
+def test_a_response_cache(content, ended):
+    cache = read(ResponseCache, content + b"\n" * ended)
+    answer = cache.find("k") if cache else None
     if answer is not None:
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, ChatResponse)
         assert isinstance(answer.text, str)
         assert answer.usage.prompt_tokens + answer.usage.completion_tokens >= 0
 
@@ -218,16 +221,16 @@ def test_a_ledger(content, ended):
 @given(file_of({"custom_id": "k", "response": {"status_code": 200, "body": ANSWER}}))
 def test_results_of_a_batch_service(content):
     with tempfile.TemporaryDirectory() as folder:
-        read(lambda path: read_batch_results(path, Ledger(Path(folder) / "answers.jsonl")), content)
+        read(lambda path: read_batch_results(path, ResponseCache(Path(folder) / "answers.jsonl")), content)
 
 
 @given(st.one_of(st.text(max_size=30), st.sampled_from(["inf", "nan", "-1", "Mon, 01 Jan 2024 00:00:00 +99999999999", "1e400"])))
 def test_any_wait_that_a_service_asks_for_is_a_number_of_seconds(header):
-    seconds = retry_after(header)
+    seconds = parse_retry_after(header)
     assert seconds is None or seconds >= 0
 
 
-RESOLVED = (Path(__file__).parents[2] / "conf" / "sft" / "paper.yaml").read_text().splitlines()
+RESOLVED = (Path(__file__).parents[2] / "conf" / "sft" / "default.yaml").read_text().splitlines()
 
 
 @settings(max_examples=60)
@@ -235,7 +238,7 @@ RESOLVED = (Path(__file__).parents[2] / "conf" / "sft" / "paper.yaml").read_text
     st.one_of(
         st.binary(max_size=80),
         st.permutations(RESOLVED).map("\n".join).map(str.encode),
-        values.map(lambda one: json.dumps(one).encode()),
+        values.map(lambda value: json.dumps(value).encode()),
     )
 )
 def test_a_configuration(content):

@@ -1,4 +1,4 @@
-"""Spans of clips, whatever their times and whatever the video: frames that are there, in order, no more than asked for."""
+"""Random spans and videos: the frames exist, are in order, and are no more than requested."""
 
 import math
 import tempfile
@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from making import SALIENT
 from PIL import Image
 
-from fires_exp.config.schema import FramesConfig
-from fires_exp.data.frame_choice import key_frame_indices, share_out, thinned, uniform_indices
-from fires_exp.data.frames import FrameReader
+from fires_exp.config.data import FramesConfig
 from fires_exp.data.records import Clip, SupportExample, Utterance
-from fires_exp.data.video_files import episode_name, video_path
+from fires_exp.data.video.frame_selection import allocate_frames, key_frame_indices, thin_evenly, uniform_indices
+from fires_exp.data.video.frames import FrameReader
+from fires_exp.data.video.paths import episode_name, video_path
 from fires_exp.errors import DataError, FrameError
 
-# lengths of frames, some of them none: timestamps of broken files repeat
+# durations of frames, some of them 0: timestamps of broken files repeat
 lengths = st.lists(st.floats(0, 3), min_size=1, max_size=40)
 seconds = st.one_of(st.floats(0, 40), st.floats(allow_nan=True, allow_infinity=True))
 
 
 @given(lengths, st.floats(0, 40), st.floats(0.001, 40), st.integers(1, 20), st.data())
-def test_frames_of_a_span_are_the_video_s_in_order_and_no_more_than_asked_for(steps, start, length, count, data):
+def test_frames_of_a_span_exist_are_in_order_and_no_more_than_requested(steps, start, length, count, data):
     starts = np.cumsum([0.0, *steps[:-1]])
     keys = sorted(data.draw(st.sets(st.integers(0, len(steps) - 1))))
     for indices in (
@@ -36,22 +36,22 @@ def test_frames_of_a_span_are_the_video_s_in_order_and_no_more_than_asked_for(st
 
 
 @given(st.lists(st.integers(), unique=True, max_size=50).map(sorted), st.integers(1, 20))
-def test_thinning_keeps_some_in_order(indices, count):
-    kept = thinned(indices, count)
-    assert len(kept) == min(len(indices), count)
-    assert kept == [index for index in indices if index in set(kept)]
+def test_thinning_returns_a_sublist_in_order(indices, count):
+    thinned = thin_evenly(indices, count)
+    assert len(thinned) == min(len(indices), count)
+    assert thinned == [index for index in indices if index in set(thinned)]
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 64), st.integers(1, 8))
-def test_shares_go_to_turns_with_a_clip_and_differ_by_one_at_most(has_clip, most, most_a_turn):
-    shares = share_out(has_clip, max_frames=most, max_frames_per_turn=most_a_turn)
-    with_clip = [share for share, clip in zip(shares, has_clip, strict=True) if clip]
-    assert sum(shares) == sum(with_clip) == min(most, most_a_turn * len(with_clip))
+def test_only_turns_with_a_clip_get_frames_and_their_numbers_differ_by_at_most_one(has_clip, max_frames, max_frames_per_turn):
+    counts = allocate_frames(has_clip, max_frames=max_frames, max_frames_per_turn=max_frames_per_turn)
+    with_clip = [count for count, clip in zip(counts, has_clip, strict=True) if clip]
+    assert sum(counts) == sum(with_clip) == min(max_frames, max_frames_per_turn * len(with_clip))
     assert not with_clip or max(with_clip) - min(with_clip) <= 1
 
 
 class StillVideo:
-    """A video of grey frames that last as long as a test says."""
+    """A video of black frames with given durations."""
 
     def __init__(self, steps):
         self.start_seconds = np.cumsum([0.0, *steps[:-1]])
@@ -64,7 +64,7 @@ class StillVideo:
 
 
 @given(lengths, seconds, seconds, st.sampled_from(["keyframes", "uniform", "salient"]))
-def test_a_clip_of_any_times_is_frames_or_a_reason(steps, start, end, name):
+def test_a_clip_with_any_times_gives_frames_or_an_error(steps, start, end, name):
     config = FramesConfig(name=name, max_frames=4, max_frames_per_turn=4, max_pixels=784, on_unreadable="error", salient=SALIENT)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "v.mp4").touch()
@@ -75,7 +75,7 @@ def test_a_clip_of_any_times_is_frames_or_a_reason(steps, start, end, name):
         try:
             (frames,) = reader.frames_of(SupportExample(id="a", split="train", history=(turn,), target=target))
         except FrameError as error:
-            assert "lies outside" in str(error)
+            assert str(error).startswith("v.mp4: the clip from ")
             assert not (math.isfinite(start) and math.isfinite(end) and 0 <= start < min(end, sum(steps)))
         else:
             assert 1 <= len(frames) <= 4
@@ -102,7 +102,7 @@ def test_no_name_leads_out_of_the_video_root(name):
 
 
 @given(st.text(max_size=20), st.integers(0, 10**9), st.integers(0, 10**9))
-def test_any_pattern_names_an_episode_or_is_refused(pattern, season, episode):
+def test_any_pattern_gives_a_file_name_or_an_error(pattern, season, episode):
     try:
         assert isinstance(episode_name(pattern, season, episode), str)
     except DataError as error:

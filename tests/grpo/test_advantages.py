@@ -43,6 +43,6 @@ def test_a_small_but_real_difference_is_no_tie():
     torch.testing.assert_close(advantages, torch.tensor([[-1.0, 1.0]], dtype=torch.float64))
 
 
-def test_each_prompt_is_normalised_by_its_own_group():
+def test_each_prompt_is_normalized_by_its_own_group():
     rewards = torch.tensor([[0.0, 1.0], [5.0, 5.0], [10.0, 20.0]])
     assert group_advantages(rewards, "population").tolist() == [[-1.0, 1.0], [0.0, 0.0], [-1.0, 1.0]]

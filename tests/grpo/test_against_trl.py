@@ -31,7 +31,7 @@ from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 
 from fires_exp.grpo.advantages import group_advantages
-from fires_exp.grpo.loss import Objective, grpo_loss, token_weights
+from fires_exp.grpo.loss import LossSettings, grpo_loss, token_weights
 from fires_exp.policy.logprobs import group_logprobs
 from fires_exp.prompts.templates import chat_messages
 
@@ -39,15 +39,15 @@ from fires_exp.prompts.templates import chat_messages
 pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
 
 LOSS_TYPES = {"grpo": "sequence_mean", "bnpo": "token_mean", "dapo": "token_mean", "dr_grpo": "constant"}
-OBJECTIVE = Objective(
+SETTINGS = LossSettings(
     beta=0.04, ratio_level="token", aggregation="sequence_mean", clip_epsilon_low=0.2, clip_epsilon_high=0.3, max_new_tokens=12
 )
 EXAMPLES = [
-    (make_example("seen", ["I lost my job."]), [[face("red"), face("blue", 168)]]),
-    (make_example("told", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[face("green")], [], []]),
+    (make_example("short", ["I lost my job."]), [[face("red"), face("blue", 168)]]),
+    (make_example("long", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[face("green")], [], []]),
 ]
 REPLIES = [["Hi.", "Tell me more.", "", "What happened then?"], ["Oh no.", "", "I hear you.", "When was that?"]]
-# trl adds 1e-4 to a group's std: beside stds of hundreds that is below the tolerance, and our advantages know no scale
+# trl adds 1e-4 to a group's std: for stds of hundreds that is below the tolerance, and advantages do not depend on the scale
 REWARDS_PG = torch.tensor([[0.0, 900.0, 400.0, 250.0], [100.0, 700.0, 0.0, 300.0]], dtype=torch.float64)
 
 
@@ -55,7 +55,7 @@ REWARDS_PG = torch.tensor([[0.0, 900.0, 400.0, 250.0], [100.0, 700.0, 0.0, 300.0
 def make_trainer(tiny, tmp_path):
     """trl's trainer over the tiny backbone, on both examples, with G = 4; the policy shares its model and adapter."""
 
-    def make(objective=OBJECTIVE, loss_type="grpo", **options):
+    def make(settings=SETTINGS, loss_type="grpo", **options):
         # trl pads prompts on the left itself but token types as the processor does; otherwise positions come out wrong
         tiny.processor.tokenizer.padding_side = "left"
         rows = [
@@ -67,8 +67,8 @@ def make_trainer(tiny, tmp_path):
         ]
         arguments = {
             "output_dir": str(tmp_path), "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": "none",
-            "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": objective.max_new_tokens,
-            "beta": objective.beta, "epsilon": objective.clip_epsilon_low, "epsilon_high": objective.clip_epsilon_high,
+            "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": settings.max_new_tokens,
+            "beta": settings.beta, "epsilon": settings.clip_epsilon_low, "epsilon_high": settings.clip_epsilon_high,
             "loss_type": loss_type, "temperature": 0.7, "use_bias_correction_kl": False,
         }  # fmt: skip
         trainer = GRPOTrainer(
@@ -103,21 +103,21 @@ def random_batch(seed=0, rows=6, width=5):
     return logprobs.requires_grad_(), old, ref, advantages, mask
 
 
-def our_loss(objective, logprobs, old, ref, advantages, mask):
+def our_loss(settings, logprobs, old, ref, advantages, mask):
     return grpo_loss(
         logprobs,
         old_logprobs_BC=old,
-        ref_logprobs_BC=ref if objective.beta else None,
+        ref_logprobs_BC=ref if settings.beta else None,
         advantages_B=advantages,
         mask_BC=mask,
-        weights_BC=token_weights(mask, objective),
+        weights_BC=token_weights(mask, settings),
         batch_size=len(mask),
-        objective=objective,
+        settings=settings,
     ).loss
 
 
 def trl_loss(trainer, logprobs, old, ref, advantages, mask):
-    """trl's own loss with log-probabilities as given, instead of a model's."""
+    """trl's own loss with given log-probabilities instead of those of a model."""
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (logprobs, torch.zeros_like(logprobs), None)
     ids = torch.zeros(mask.shape, dtype=torch.long)
     inputs = {
@@ -137,38 +137,38 @@ def assert_same_loss_and_gradient(ours, theirs, logprobs):
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 def test_off_policy_token_ratios_with_clipping(make_trainer, loss_type, beta):
-    objective = replace(OBJECTIVE, aggregation=LOSS_TYPES[loss_type], beta=beta)
+    settings = replace(SETTINGS, aggregation=LOSS_TYPES[loss_type], beta=beta)
     batch = random_batch()
     ratio = (batch[0] - batch[1]).exp()[batch[4]]
     assert (ratio < 0.8).any()
     assert (ratio > 1.3).any()
-    theirs = trl_loss(make_trainer(objective, loss_type), *batch)
-    assert_same_loss_and_gradient(our_loss(objective, *batch), theirs, batch[0])
+    theirs = trl_loss(make_trainer(settings, loss_type), *batch)
+    assert_same_loss_and_gradient(our_loss(settings, *batch), theirs, batch[0])
 
 
 def test_sequence_ratio_of_trl_is_ours_over_log_probabilities_divided_by_the_length(make_trainer):
-    objective = replace(OBJECTIVE, ratio_level="sequence", beta=0.0)
+    settings = replace(SETTINGS, ratio_level="sequence", beta=0.0)
     logprobs, old, ref, advantages, mask = random_batch()
     length = mask.sum(dim=1, keepdim=True)
-    theirs = trl_loss(make_trainer(objective, importance_sampling_level="sequence"), logprobs, old, ref, advantages, mask)
-    ours = our_loss(objective, logprobs / length, old / length, ref, advantages, mask)
+    theirs = trl_loss(make_trainer(settings, importance_sampling_level="sequence"), logprobs, old, ref, advantages, mask)
+    ours = our_loss(settings, logprobs / length, old / length, ref, advantages, mask)
     assert_same_loss_and_gradient(ours, theirs, logprobs)
 
 
 def test_sequence_ratio_of_one_token_is_trls_with_kl_too(make_trainer):
-    objective = replace(OBJECTIVE, ratio_level="sequence")
+    settings = replace(SETTINGS, ratio_level="sequence")
     batch = random_batch(width=1)
-    theirs = trl_loss(make_trainer(objective, importance_sampling_level="sequence"), *batch)
-    assert_same_loss_and_gradient(our_loss(objective, *batch), theirs, batch[0])
+    theirs = trl_loss(make_trainer(settings, importance_sampling_level="sequence"), *batch)
+    assert_same_loss_and_gradient(our_loss(settings, *batch), theirs, batch[0])
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
 def test_from_rollouts_with_pictures_to_the_gradient_of_every_adapter_weight(make_trainer, tiny, encoder, loss_type):
     """Unequal prompts (padded on the left by trl), unequal completions, an immediate end token, an old policy that differs."""
-    objective = replace(OBJECTIVE, aggregation=LOSS_TYPES[loss_type])
+    settings = replace(SETTINGS, aggregation=LOSS_TYPES[loss_type])
     prompts = [encoder.encode(example, frames) for example, frames in EXAMPLES]
     completions = [[encoder.completion_ids(text) for text in group] for group in REPLIES]
-    trainer = make_trainer(objective, loss_type)
+    trainer = make_trainer(settings, loss_type)
 
     trainer._generate_single_turn = lambda *_: ([ids.tolist() for group in completions for ids in group], None)
     rows = [row for row in trainer.train_dataset for _ in range(4)]
@@ -193,7 +193,7 @@ def test_from_rollouts_with_pictures_to_the_gradient_of_every_adapter_weight(mak
     torch.testing.assert_close(inputs["ref_per_token_logps"][mask], ref[mask], rtol=0, atol=1e-5)
     noise = torch.randn(logprobs.shape, generator=torch.Generator().manual_seed(1)) * 0.3
     old = logprobs.detach() + noise
-    ours = our_loss(objective, logprobs, old, ref, advantages, mask)
+    ours = our_loss(settings, logprobs, old, ref, advantages, mask)
     ours.backward()
     gradients = {name: parameter.grad.clone() for name, parameter in tiny.named_parameters() if parameter.grad is not None}
     tiny.zero_grad()

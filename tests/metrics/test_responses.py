@@ -1,4 +1,4 @@
-"""The whole table: a copy of the reference is best in everything, what is absent says why, rows can be read on their own."""
+"""The whole table: a copy of the reference is best in everything, and an absent metric has a reason."""
 
 import random
 from dataclasses import replace
@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from fires_exp.config.schema import EncoderConfig, MetricsConfig, SimilarityConfig
-from fires_exp.data.sample import sample_texts
+from fires_exp.config.scoring import EncoderConfig, Metric, MetricsConfig, SimilarityConfig
+from fires_exp.data.readers.sample import sample_texts
 from fires_exp.errors import ScoreError
 from fires_exp.metrics import responses as module
-from fires_exp.metrics.measures import Answer
-from fires_exp.metrics.responses import response_metrics
+from fires_exp.metrics.measures import ScoredResponse
+from fires_exp.metrics.responses import FAMILIES, response_metrics
 from fires_exp.scores.epitome.levels import SkillLevels
 from fires_exp.scores.wordnet import load_wordnet
 
-ALL = ["bleu_2", "rouge_l", "meteor", "distinct_3", "similarity", "diff_epitome"]
+ALL = list(Metric)
 
 
 def configured(include=ALL, source="tiny", layer=2):
@@ -26,7 +26,7 @@ def configured(include=ALL, source="tiny", layer=2):
 
 
 class ByLength:
-    """Levels from a response's length, so that a reader can tell them."""
+    """Levels from a response's length, so that they can be computed by hand."""
 
     name = "by length"
     version = "1"
@@ -36,8 +36,8 @@ class ByLength:
         return [SkillLevels(min(len(response.split()), 2), 0, int("?" in response)) for _, response in pairs]
 
 
-def answer(response, reference="Yes, I see.", context="I am sad.", thought=None, well_formed=None):
-    return Answer(response=response, reference=reference, context=context, thought=thought, well_formed=well_formed)
+def scored(response, reference="Yes, I see.", context="I am sad.", thought=None, well_formed=None):
+    return ScoredResponse(response=response, reference=reference, context=context, thought=thought, well_formed=well_formed)
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_a_copy_of_the_reference_is_best_in_everything_and_shuffled_references_a
     texts = list(dict.fromkeys(text for text in sample_texts() if len(text.split()) > 4))[:60]
     shuffled = random.Random(0).sample(texts, len(texts))
     systems = {
-        "copy": [answer(text, text, well_formed=True, thought="Emotion: sad") for text in texts],
-        "shuffled": [answer(text, reference) for text, reference in zip(shuffled, texts, strict=True)],
+        "copy": [scored(text, text, well_formed=True, thought="Emotion: sad") for text in texts],
+        "shuffled": [scored(text, reference) for text, reference in zip(shuffled, texts, strict=True)],
     }
     evaluation = evaluate(systems, configured(source="minilm", layer=6), ByLength())
     assert evaluation.absent == ()
@@ -73,18 +73,22 @@ def test_a_copy_of_the_reference_is_best_in_everything_and_shuffled_references_a
     assert 99 < copy["METEOR"].value < 100
     assert other["METEOR"].high < 50
     assert copy["DIFF-EPITOME"].value == 0 < other["DIFF-EPITOME, explorations"].low
-    surprising = {row.name: row for row in evaluation.comparisons if row.p_value < 0.05}
-    assert surprising.keys() == {
+    significant = {row.name: row for row in evaluation.comparisons if row.p_value < 0.05}
+    assert significant.keys() == {
         *("BLEU-2", "ROUGE-L (beta 1.2)", "ROUGE-L F1", "METEOR", "minilm score F1 (not BERTScore)"),
         *("DIFF-EPITOME", "DIFF-EPITOME, explorations"),
     }
-    assert surprising["BLEU-2"].difference == pytest.approx(other["BLEU-2"].value - 100)
-    assert surprising["DIFF-EPITOME"].difference > 0
+    assert significant["BLEU-2"].difference == pytest.approx(other["BLEU-2"].value - 100)
+    assert significant["DIFF-EPITOME"].difference > 0
+
+
+def test_every_metric_of_the_configuration_has_a_family():
+    assert set(FAMILIES) == set(Metric)
 
 
 def test_diff_epitome_by_hand(evaluate):
     # references have levels (2, 0, 0); "Why?" (1, 0, 1), "" (0, 0, 0), "So it is." (2, 0, 0)
-    evaluation = evaluate({"a": [answer("Why?"), answer(""), answer("So it is.")]}, configured(["diff_epitome"]), ByLength())
+    evaluation = evaluate({"a": [scored("Why?"), scored(""), scored("So it is.")]}, configured(["diff_epitome"]), ByLength())
     rows = by_name(evaluation, "a")
     assert rows["DIFF-EPITOME, emotional reactions"].value == pytest.approx(5 / 3)
     assert rows["DIFF-EPITOME, interpretations"].value == 0
@@ -93,58 +97,59 @@ def test_diff_epitome_by_hand(evaluate):
     assert (rows["DIFF-EPITOME"].direction, rows["DIFF-EPITOME"].version) == ("lower", "by length 1")
 
 
-def test_diff_epitome_needs_every_context_and_a_scorer_and_says_so(evaluate):
-    answers = [answer("Why?"), answer("Oh.", context=None)]
-    (absent,) = evaluate({"a": answers}, configured(["diff_epitome"]), ByLength()).absent
+def test_diff_epitome_is_absent_without_a_context_or_a_scorer(evaluate):
+    responses = [scored("Why?"), scored("Oh.", context=None)]
+    (absent,) = evaluate({"a": responses}, configured(["diff_epitome"]), ByLength()).absent
     assert (absent.name, absent.reason) == ("DIFF-EPITOME", '1 of 2 instances have no "context", the last seeker turn')
-    (absent,) = evaluate({"a": answers[:1]}, configured(["diff_epitome"])).absent
+    (absent,) = evaluate({"a": responses[:1]}, configured(["diff_epitome"])).absent
     assert "reward.support_skill.scorer=<folder>" in absent.reason
 
 
-def test_a_metric_that_cannot_be_had_is_absent_with_its_remedy_and_the_rest_is_there(evaluate, monkeypatch):
+def test_a_metric_that_cannot_be_computed_is_absent_with_its_remedy(evaluate, monkeypatch):
     def missing(cache):
-        raise ScoreError("WordNet is not there; run: …")
+        raise ScoreError("WordNet is not installed; run: …")
 
     monkeypatch.setattr(module, "load_wordnet", missing)
     config = configured()
     config.similarity.encoder = EncoderConfig(name="roberta-large", source="hub", path="nobody/roberta-large", revision=None)
-    evaluation = evaluate({"a": [answer("Why?")]}, config)
+    evaluation = evaluate({"a": [scored("Why?")]}, config)
     assert [metric.name for metric in evaluation.absent] == ["METEOR", "BERTScore", "DIFF-EPITOME"]
-    assert evaluation.absent[0].reason == "WordNet is not there; run: …"
+    assert evaluation.absent[0].reason == "WordNet is not installed; run: …"
     assert list(by_name(evaluation, "a")) == [
         *("BLEU-2", "ROUGE-L (beta 1.2)", "ROUGE-L F1", "Distinct-3 (corpus)", "Distinct-3 (per response)", "Response words"),
     ]
 
 
-def test_form_is_told_of_those_who_were_asked_for_one(evaluate):
+def test_form_is_reported_for_systems_that_are_asked_for_a_thought(evaluate):
     thought = "Emotion: sad\nResponse Strategy: ask"
-    answers = [
-        answer("Why is that?", thought=thought, well_formed=True),
-        answer("Oh.", thought="Emotion: sad", well_formed=True),
-        answer("Oh oh.", thought="", well_formed=False),
-        answer("", thought="", well_formed=False),
+    responses = [
+        scored("Why is that?", thought=thought, well_formed=True),
+        scored("Oh.", thought="Emotion: sad", well_formed=True),
+        scored("Oh oh.", thought="", well_formed=False),
+        scored("", thought="", well_formed=False),
     ]
-    evaluation = evaluate({"asked": answers, "not": [replace(one, well_formed=None) for one in answers]}, configured([]))
-    rows = by_name(evaluation, "asked")
+    without_form = [replace(response, well_formed=None) for response in responses]
+    evaluation = evaluate({"with": responses, "without": without_form}, configured([]))
+    rows = by_name(evaluation, "with")
     assert (rows["Well-formed"].value, rows["Well-formed"].count) == (50.0, 4)
     assert (rows["Response words"].value, rows["Response words"].direction) == (1.5, "none")
     assert (rows["Emotion in thoughts"].value, rows["Emotion in thoughts"].count) == (100.0, 2)
     assert rows["Response Strategy in thoughts"].value == 50.0
     assert rows["Visual Scene in thoughts"].value == 0.0
-    assert list(by_name(evaluation, "not")) == ["Response words"]
+    assert list(by_name(evaluation, "without")) == ["Response words"]
     assert evaluation.comparisons == ()
 
 
-def test_nothing_but_empty_responses_scores_zero_and_breaks_nothing(evaluate):
+def test_empty_responses_score_zero(evaluate):
     config = configured([name for name in ALL if name != "meteor"])
-    rows = by_name(evaluate({"a": [answer(""), answer(" ")]}, config), "a")
+    rows = by_name(evaluate({"a": [scored(""), scored(" ")]}, config), "a")
     assert {name: row.value for name, row in rows.items()} == dict.fromkeys(rows, 0.0)
     assert all(np.isfinite([row.low, row.high]).all() for row in rows.values())
 
 
-def test_systems_are_compared_in_pairs_and_each_row_holds_its_value(evaluate):
+def test_systems_are_compared_in_pairs_and_each_interval_holds_its_value(evaluate):
     systems = {
-        name: [answer(text) for text in ("Yes.", "I see.", other)] for name, other in zip("abc", ("", "No.", "Yes."), strict=True)
+        name: [scored(text) for text in ("Yes.", "I see.", other)] for name, other in zip("abc", ("", "No.", "Yes."), strict=True)
     }
     evaluation = evaluate(systems, configured(["rouge_l"]))
     assert [(row.first, row.second) for row in evaluation.comparisons][::2] == [("a", "b"), ("a", "c"), ("b", "c")]

@@ -1,4 +1,4 @@
-"""What a policy says of a completion depends on prompt, pictures and completion, and on nothing else."""
+"""Log-probabilities of a completion depend on the prompt, its frames and the completion, and on nothing else."""
 
 from dataclasses import replace
 
@@ -10,7 +10,6 @@ from fires_exp.policy.adapters import add_adapter
 from fires_exp.policy.logprobs import completion_logprobs, group_logprobs
 from fires_exp.policy.sampling import sample_completions, stream_seed
 from fires_exp.prompts.collate import collate
-from fires_exp.stages.canaries import picture_effect, swap_frames
 
 
 @pytest.fixture
@@ -39,12 +38,12 @@ def logprobs_of(policy, prompts, completions):
 
 def test_padding_image_count_and_batch_composition_change_nothing(tiny, prompts, completions):
     together = logprobs_of(tiny, prompts, completions)
-    for place in range(3):
-        (alone,) = logprobs_of(tiny, [prompts[place]], [completions[place]])
-        torch.testing.assert_close(together[place], alone, atol=1e-5, rtol=0)
+    for index in range(3):
+        (alone,) = logprobs_of(tiny, [prompts[index]], [completions[index]])
+        torch.testing.assert_close(together[index], alone, atol=1e-5, rtol=0)
     backwards = logprobs_of(tiny, prompts[::-1], completions[::-1])[::-1]
-    for one, other in zip(together, backwards, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    for forward, backward in zip(together, backwards, strict=True):
+        torch.testing.assert_close(forward, backward, atol=1e-5, rtol=0)
 
 
 def test_log_probabilities_are_those_of_the_plain_model_run_on_one_sequence(tiny, prompts, completions):
@@ -62,27 +61,14 @@ def test_log_probabilities_are_those_of_the_plain_model_run_on_one_sequence(tiny
     torch.testing.assert_close(logprobs_of(tiny, [prompt], [completion])[0], expected, atol=1e-5, rtol=0)
 
 
-def test_what_sampling_saw_is_what_scoring_computes(tiny, prompts):
-    seeds = [[stream_seed(prompt.example.id, place) for place in range(4)] for prompt in prompts]
+def test_sampling_and_scoring_give_the_same_log_probabilities(tiny, prompts):
+    seeds = [[stream_seed(prompt.example.id, index) for index in range(4)] for prompt in prompts]
     groups = sample_completions(tiny, prompts, SAMPLING, seeds)
     rows = [(prompt, completion) for prompt, group in zip(prompts, groups, strict=True) for completion in group]
     inputs = collate([prompt for prompt, _ in rows], [completion.ids for _, completion in rows], pad_id=tiny.pad_id)
     scored = completion_logprobs(tiny, inputs, SAMPLING.temperature).logprobs_BC
     for row, (_, completion) in zip(scored, rows, strict=True):
         torch.testing.assert_close(row[: len(completion.ids)], completion.logprobs, atol=1e-4, rtol=0)
-
-
-def test_swapped_frames_change_log_probabilities(tiny, encoder, completions):
-    first = encoder.encode(make_example("first"), [[face("red")]])
-    second = encoder.encode(make_example("second"), [[face("blue")]])
-    assert picture_effect(tiny, first, swap_frames(first, second), completions[1]) > 1e-4
-    assert picture_effect(tiny, first, first, completions[1]) == 0.0
-
-
-def test_frames_of_other_sizes_are_not_swapped(encoder):
-    first = encoder.encode(make_example("first"), [[face("red")]])
-    assert swap_frames(first, encoder.encode(make_example("second"), [[face("blue", 168)]])) is None
-    assert swap_frames(encoder.encode(make_example("third"), [[]]), first) is None
 
 
 def test_entropy_of_a_known_distribution(tiny, prompts, completions):
@@ -92,6 +78,15 @@ def test_entropy_of_a_known_distribution(tiny, prompts, completions):
     mask = inputs.completion_mask
     torch.testing.assert_close(scored.entropy_BC[mask], torch.full((int(mask.sum()),), allowed).float().log(), atol=1e-3, rtol=0)
     assert not scored.entropy_BC[~mask].any()
+
+
+def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):
+    add_adapter(tiny, lora, seed=0)
+    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
+    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
+    names = {name for name, parameter in tiny.named_parameters() if parameter.grad is not None}
+    assert names
+    assert all("lora_" in name for name in names)
 
 
 def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_sequences(tiny, lora, encoder, prompts):
@@ -104,10 +99,10 @@ def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_s
     completions.append(completions[0][:1])
     weights = torch.linspace(-1, 1, 4)[:, None]
     for prompt in prompts:
-        found = []
-        for shared in (True, False):
+        results = []
+        for share_prompt in (True, False):
             tiny.zero_grad()
-            if shared:
+            if share_prompt:
                 scored = group_logprobs(tiny, prompt, completions, 0.7, recompute=False)
             else:
                 scored = completion_logprobs(tiny, collate([prompt] * 4, completions, pad_id=tiny.pad_id), 0.7)
@@ -115,24 +110,15 @@ def test_a_shared_prompt_gives_the_log_probabilities_and_gradients_of_separate_s
             gradients = {
                 name: parameter.grad.clone() for name, parameter in tiny.named_parameters() if parameter.grad is not None
             }
-            found.append((scored, gradients))
-        (ours, our_gradients), (theirs, their_gradients) = found
-        torch.testing.assert_close(ours.logprobs_BC, theirs.logprobs_BC, atol=1e-5, rtol=0)
-        torch.testing.assert_close(ours.entropy_BC, theirs.entropy_BC, atol=1e-5, rtol=0)
-        for name, gradient in our_gradients.items():
-            torch.testing.assert_close(gradient, their_gradients[name], atol=2e-5, rtol=1e-3)
+            results.append((scored, gradients))
+        (shared, shared_gradients), (separate, separate_gradients) = results
+        torch.testing.assert_close(shared.logprobs_BC, separate.logprobs_BC, atol=1e-5, rtol=0)
+        torch.testing.assert_close(shared.entropy_BC, separate.entropy_BC, atol=1e-5, rtol=0)
+        for name, gradient in shared_gradients.items():
+            torch.testing.assert_close(gradient, separate_gradients[name], atol=2e-5, rtol=1e-3)
 
 
-def test_one_token_completions_need_no_second_pass(tiny, prompts, encoder):
-    one = [encoder.completion_ids("Hi.")[:1]]
-    shared = group_logprobs(tiny, prompts[1], one, 1.0, recompute=False).logprobs_BC
-    torch.testing.assert_close(shared[0], logprobs_of(tiny, [prompts[1]], one)[0], atol=1e-5, rtol=0)
-
-
-def test_gradients_reach_the_adapter_and_nothing_else(tiny, lora, prompts, completions):
-    add_adapter(tiny, lora, seed=0)
-    inputs = collate(prompts, completions, pad_id=tiny.pad_id)
-    completion_logprobs(tiny, inputs, 1.0).logprobs_BC.sum().backward()
-    touched = {name for name, parameter in tiny.named_parameters() if parameter.grad is not None}
-    assert touched
-    assert all("lora_" in name for name in touched)
+def test_completions_of_one_token_are_scored_too(tiny, prompts, encoder):
+    completion = [encoder.completion_ids("Hi.")[:1]]
+    shared = group_logprobs(tiny, prompts[1], completion, 1.0, recompute=False).logprobs_BC
+    torch.testing.assert_close(shared[0], logprobs_of(tiny, [prompts[1]], completion)[0], atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Sampling draws from the model's distribution, from a stream that belongs to the prompt."""
+"""Sampling follows the model's distribution, with a random stream of its own for each completion."""
 
 from dataclasses import replace
 
@@ -6,23 +6,24 @@ import pytest
 import torch
 from making import SAMPLING, face, make_example
 
-from fires_exp.policy.sampling import draw_top_p, sample_completions, stream_seed
+from fires_exp.config.model import Engine
+from fires_exp.policy.sampling import _SAMPLERS, draw_top_p, sample_completions, stream_seed
 
 
 @pytest.fixture
 def prompts(encoder):
     return [
-        encoder.encode(make_example("one"), [[face("red")]]),
-        encoder.encode(make_example("two", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[], [], []]),
+        encoder.encode(make_example("first"), [[face("red")]]),
+        encoder.encode(make_example("second", ["Hi.", "Hello, how are you?", "I do not know what to do."]), [[], [], []]),
     ]
 
 
 def sample(policy, prompts, config=SAMPLING, generations=3, seed=0):
-    seeds = [[stream_seed(seed, prompt.example.id, place) for place in range(generations)] for prompt in prompts]
+    seeds = [[stream_seed(seed, prompt.example.id, index) for index in range(generations)] for prompt in prompts]
     return sample_completions(policy, prompts, config, seeds)
 
 
-def test_a_prompt_gets_the_same_completions_whatever_stands_beside_it(tiny, prompts):
+def test_completions_do_not_depend_on_the_other_prompts_of_the_batch(tiny, prompts):
     together = sample(tiny, prompts)
     for prompt, group in zip(prompts, together, strict=True):
         (alone,) = sample(tiny, [prompt])
@@ -53,15 +54,15 @@ def test_greedy_takes_the_most_probable_token(tiny, prompts, engine):
     assert first.ids.tolist() == expected.tolist()
 
 
-def test_a_completion_is_cut_off_at_the_limit_and_says_so(tiny, prompts):
+def test_a_completion_ends_at_the_limit_with_its_finish_reason(tiny, prompts):
     (completion,), _ = sample(tiny, prompts, replace(SAMPLING, max_new_tokens=2), generations=1)
     assert len(completion.ids) <= 2
     assert completion.finish_reason == ("stop" if completion.ids[-1] == tiny.eos_id else "length")
 
 
 @pytest.mark.parametrize("engine", ["native", "transformers"])
-def test_rows_that_finish_leave_and_the_others_go_on_unchanged(tiny, prompts, engine):
-    """All but eight tokens are suppressed, so that one in eight ends a turn and rows end at different steps."""
+def test_finished_rows_leave_the_batch_and_the_others_are_unchanged(tiny, prompts, engine):
+    """All but eight tokens are suppressed, so that one in eight ends the turn and rows end at different steps."""
     tiny.suppressed_V[:] = True
     tiny.suppressed_V[[tiny.eos_id, *range(100, 107)]] = False
     config = replace(SAMPLING, max_new_tokens=24, engine=engine)
@@ -69,14 +70,18 @@ def test_rows_that_finish_leave_and_the_others_go_on_unchanged(tiny, prompts, en
     lengths = {len(completion.ids) for group in groups for completion in group}
     assert len(lengths) > 5
     for prompt, group in zip(prompts, groups, strict=True):
-        for place, completion in enumerate(group):
-            seeds = [[stream_seed(0, prompt.example.id, place)]]
+        for index, completion in enumerate(group):
+            seeds = [[stream_seed(0, prompt.example.id, index)]]
             ((alone,),) = sample_completions(tiny, [prompt], config, seeds)
             assert alone.ids.tolist() == completion.ids.tolist()
             assert (completion.ids[:-1] != tiny.eos_id).all()
 
 
-def test_special_tokens_are_never_drawn(tiny, prompts):
+def test_every_engine_of_the_configuration_samples():
+    assert set(_SAMPLERS) == set(Engine)
+
+
+def test_special_tokens_are_never_sampled(tiny, prompts):
     config = replace(SAMPLING, temperature=50.0, max_new_tokens=40)
     for group in sample(tiny, prompts, config, generations=8):
         for completion in group:
@@ -89,13 +94,13 @@ def test_special_tokens_are_never_drawn(tiny, prompts):
 
 def test_top_p_keeps_the_smallest_set_that_reaches_it():
     logprobs = torch.tensor([[0.2, 0.5, 0.3]]).log()
-    # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalised to 0.625 and 0.375
+    # ordered 0.5, 0.3, 0.2; top-p 0.6 keeps the first two, renormalized to 0.625 and 0.375
     drawn = [int(draw_top_p(logprobs, 0.6, torch.tensor([uniform]))) for uniform in (0.0, 0.62, 0.63, 0.999)]
     assert drawn == [1, 1, 2, 2]
     assert int(draw_top_p(logprobs, 0.01, torch.tensor([0.999]))) == 1
 
 
-def test_without_top_p_tokens_are_drawn_in_the_order_of_their_ids():
+def test_without_top_p_tokens_are_ordered_by_id():
     logprobs = torch.tensor([[0.2, 0.5, 0.0, 0.3]]).log()
     drawn = [int(draw_top_p(logprobs, 1.0, torch.tensor([uniform]))) for uniform in (0.0, 0.19, 0.21, 0.69, 0.71, 0.9999999)]
     assert drawn == [0, 0, 1, 1, 3, 3]

@@ -1,4 +1,4 @@
-"""Prompts: what stands in them, what is dropped when they are long, how they are padded."""
+"""Prompts: content, truncation, padding."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ def text_of(encoder, prompt):
     return encoder.processor.tokenizer.decode(prompt.prompt_ids)
 
 
-def test_a_prompt_holds_system_turns_and_frames_in_order(encoder):
+def test_a_prompt_has_system_message_turns_and_frames_in_order(encoder):
     prompt = encoder.encode(make_example(turns=LONG[2:]), [[face("red"), face("red")], [], [face("blue")]])
     text = text_of(encoder, prompt)
     picture = "<|vision_start|>" + "<|image_pad|>" * 16 + "<|vision_end|>"
@@ -32,14 +32,14 @@ def test_a_prompt_holds_system_turns_and_frames_in_order(encoder):
 
 
 @pytest.mark.parametrize("left_out", list(Aspect))
-def test_an_aspect_taken_out_of_the_plan_is_not_named(left_out):
+def test_an_aspect_outside_of_the_plan_is_not_named(left_out):
     plan = ThinkingPlan(kind="flexible", aspects=tuple(aspect for aspect in Aspect if aspect is not left_out))
     prompt = system_prompt(plan)
     assert f"{left_out.label}:" not in prompt
     assert all(f"{aspect.label}:" in prompt for aspect in plan.aspects)
 
 
-def test_free_thinking_names_no_aspect_and_no_thinking_no_tags():
+def test_free_thinking_names_no_aspect_and_a_plan_without_thinking_no_tags():
     free = system_prompt(ThinkingPlan(kind="free", aspects=()))
     none = system_prompt(ThinkingPlan(kind="none", aspects=()))
     assert "<think>" in free
@@ -47,59 +47,59 @@ def test_free_thinking_names_no_aspect_and_no_thinking_no_tags():
     assert "<" not in none
 
 
-def test_fixed_and_flexible_ask_for_all_and_for_those_that_help():
+def test_a_fixed_plan_requires_each_aspect_and_a_flexible_one_those_that_help():
     fixed = system_prompt(ThinkingPlan(kind="fixed", aspects=tuple(Aspect)))
     assert "each of these aspects" in fixed
     assert "that help" in system_prompt(FLEXIBLE)
 
 
 @pytest.mark.parametrize("dropped", [1, 2, 3, 4])
-def test_the_oldest_whole_turns_go_with_their_frames_until_it_fits(encoder, tiny, dropped):
+def test_the_oldest_turns_are_dropped_with_their_frames_until_the_prompt_fits(encoder, tiny, dropped):
     frames = [[face("red")], [], [face("green")], [], [face("blue")]]
     example = make_example(turns=LONG)
-    kept = replace(example, history=example.history[dropped:])
-    limit = len(encoder.encode(kept, frames[dropped:]).prompt_ids)
+    shortened = replace(example, history=example.history[dropped:])
+    limit = len(encoder.encode(shortened, frames[dropped:]).prompt_ids)
     prompt = PromptEncoder(tiny.processor, FLEXIBLE, limit).encode(example, frames)
     assert prompt.dropped_turns == dropped
-    assert text_of(encoder, prompt) == text_of(encoder, encoder.encode(kept, frames[dropped:]))
+    assert text_of(encoder, prompt) == text_of(encoder, encoder.encode(shortened, frames[dropped:]))
     assert text_of(encoder, prompt).count("<|image_pad|>") == 16 * len(prompt.image_grid_thw) == 16 * (2 if dropped < 3 else 1)
 
 
-def test_an_instance_whose_last_turn_cannot_fit_is_named_before_a_run(tiny):
-    with pytest.raises(DataError, match=r"a\.csv:1: the last turn of a alone .* prompt\.max_tokens=70"):
+def test_check_fits_names_an_instance_whose_last_turn_is_too_long(tiny):
+    with pytest.raises(DataError, match=r"a\.csv:1: .* prompt\.max_tokens=70"):
         PromptEncoder(tiny.processor, FLEXIBLE, 70).check_fits([make_example()])
 
 
 @pytest.mark.parametrize("text", ["I lost my job. " * 3, "喜" * 11, "ﷺ" * 3, "?!…" * 7, "aﬃ\u0958 " * 4, "", " \n ", "7" * 40])
-def test_the_check_before_a_run_refuses_what_is_too_long_by_one_token_and_nothing_else(encoder, tiny, text):
+def test_check_fits_rejects_a_prompt_that_is_one_token_too_long_and_no_shorter_one(encoder, tiny, text):
     example = make_example(turns=[text])
     length = len(encoder.encode(example, [[]]).prompt_ids)
     PromptEncoder(tiny.processor, FLEXIBLE, length).check_fits([example])
-    with pytest.raises(DataError, match=rf"makes {length} tokens"):
+    with pytest.raises(DataError, match=rf"{length} tokens.* prompt\.max_tokens"):
         PromptEncoder(tiny.processor, FLEXIBLE, length - 1).check_fits([example])
 
 
-def test_the_check_before_a_run_encodes_only_what_may_be_too_long(tiny, monkeypatch):
+def test_check_fits_tokenizes_only_prompts_that_may_be_too_long(tiny, monkeypatch):
     encoded = []
-    monkeypatch.setattr(PromptEncoder, "_shortest", lambda self, example: encoded.append(example.id) or 1)
+    monkeypatch.setattr(PromptEncoder, "_shortest_length", lambda self, example: encoded.append(example.id) or 1)
     long = make_example("long", turns=["word " * 200])
     PromptEncoder(tiny.processor, FLEXIBLE, 1000).check_fits([make_example(f"short {n}") for n in range(50)] + [long])
     assert encoded == ["long"]
 
 
-def test_a_history_of_hundreds_of_turns_is_encoded_a_few_times(encoder, tiny, monkeypatch):
+def test_a_history_of_hundreds_of_turns_is_rendered_a_few_times(encoder, tiny, monkeypatch):
     example = make_example(turns=[f"I said it {n} times." for n in range(301)])
-    kept = replace(example, history=example.history[297:])
-    limit = len(encoder.encode(kept, [[]] * 4).prompt_ids)
-    tries = []
+    shortened = replace(example, history=example.history[297:])
+    limit = len(encoder.encode(shortened, [[]] * 4).prompt_ids)
+    rendered = []
     text = PromptEncoder._text
-    monkeypatch.setattr(PromptEncoder, "_text", lambda self, *args: tries.append(args[-1]) or text(self, *args))
+    monkeypatch.setattr(PromptEncoder, "_text", lambda self, *args: rendered.append(len(args[0])) or text(self, *args))
     prompt = PromptEncoder(tiny.processor, FLEXIBLE, limit).encode(example, [[]] * 301)
     assert prompt.dropped_turns == 297
-    assert len(tries) <= 11  # of 301 places: the first, nine halvings and the one that was found
+    assert len(rendered) <= 10  # the whole history of 301 turns, then nine bisections
 
 
-def test_the_length_check_counts_what_the_model_will_see(encoder, tiny):
+def test_the_length_limit_counts_the_tokens_of_the_model_input(encoder, tiny):
     frames = [[face("red"), face("red", 168)]]
     length = len(encoder.encode(make_example(), frames).prompt_ids)
     assert len(PromptEncoder(tiny.processor, FLEXIBLE, length).encode(make_example(), frames).prompt_ids) == length
@@ -107,7 +107,7 @@ def test_the_length_check_counts_what_the_model_will_see(encoder, tiny):
         PromptEncoder(tiny.processor, FLEXIBLE, length - 1).encode(make_example(), frames)
 
 
-def test_a_completion_is_closed_by_the_end_of_turn_token(encoder):
+def test_a_completion_ends_with_the_end_of_turn_token(encoder):
     ids = encoder.completion_ids("Hello.")
     assert ids[-1] == encoder.processor.tokenizer.eos_token_id
     assert encoder.processor.tokenizer.decode(ids[:-1]) == "Hello."

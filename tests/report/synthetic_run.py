@@ -1,4 +1,4 @@
-"""A run folder with invented, plausible numbers, as a whole run leaves it: 40 SFT steps, 14 GRPO steps, three policies."""
+"""A run folder with invented, plausible numbers, as a complete run leaves it: 40 SFT steps, 14 GRPO steps, three policies."""
 
 import itertools
 import json
@@ -51,7 +51,7 @@ def comparison(name, first, second, difference, p):
 
 
 def training_rows(rng):
-    """Ragged on purpose: val loss every ten steps, KL missing from the first step, one loss that is no number."""
+    """Incomplete on purpose: val loss every ten steps, no KL at the first step, a NaN among the losses."""
     rows = []
     for step in range(40):
         fall = math.exp(-step / 14)
@@ -88,35 +88,42 @@ def training_rows(rng):
     return rows
 
 
-def prediction(policy, place):
+def prediction(policy, index):
     lift = {"zero_shot": 0, "sft": 1, "grpo": 2}[policy]
-    formed = lift > 0 and (place + lift) % 7 > 0
+    formed = lift > 0 and (index + lift) % 7 > 0
     thought = "Emotion: sadness\nSituation: The seeker is tired.\nResponse Strategy: I should ask." if formed else ""
-    response = REPLIES[(place + lift) % 3] if lift else ("" if place % 5 == 0 else "I I I am " * (3 + place % 4))
+    response = REPLIES[(index + lift) % 3] if lift else ("" if index % 5 == 0 else "I I I am " * (3 + index % 4))
     return {
-        "id": f"sample-{place}-1",
+        "id": f"sample-{index}-1",
         "completion": f"<think>\n{thought}\n</think>\n<response>{response}</response>",
         "thought": thought,
         "response": response,
         "well_formed": formed,
-        "finish_reason": "length" if not lift and place % 2 else "stop",
-        "context": SEEKER[place % 3],
-        "reference_response": REPLIES[place % 3],
+        "finish_reason": "length" if not lift and index % 2 else "stop",
+        "context": SEEKER[index % 3],
+        "reference_response": REPLIES[index % 3],
     }
 
 
-def sample_row(step, group, place, reward):
+def sample_row(step, group, index, reward):
     return {
         "step": step,
         "example_id": f"sample-{group}-{step}",
-        "place": place,
+        "place": index,
         "reward": reward,
         "reward_format": float(reward > 0),
         "reward_consistency": max(0.0, reward - 0.1),
         "finish_reason": "stop" if reward > 0 else "length",
-        "completion": f"<think>\nSituation: {SEEKER[place % 3]}\n</think>\n<response>{REPLIES[group]}</response>",
+        "completion": f"<think>\nSituation: {SEEKER[index % 3]}\n</think>\n<response>{REPLIES[group]}</response>",
         "reference_response": REPLIES[group],
     }
+
+
+def stage_entry(stage, key, state, seconds, policy=None):
+    """A stage as `run.json` lists it."""
+    label = f"{stage} of {policy}" if policy else stage
+    facts = {"label": label, "state": state, "reused": state == "reused", "started": None, "seconds": seconds}
+    return {"stage": stage, "key": key, "folder": "f", **facts}
 
 
 def write_lines(path, rows):
@@ -125,7 +132,7 @@ def write_lines(path, rows):
 
 
 def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
-    """Write the folder; the first context, GRPO's reply and thought to it and one sampled completion try to be markup."""
+    """Write the folder; the first context, GRPO's response and thought to it, and a sampled completion are attempts at markup."""
     rng = random.Random(7)
     run = {
         "name": "fires_synthetic",
@@ -140,10 +147,10 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         "peak_memory_bytes": 11246686208,
         "peak_gpu_memory_bytes": None,
         "stages": [
-            {"stage": "thoughts", "key": "0909acf824feb730", "folder": "f", "reused": True, "seconds": 0.4},
-            {"stage": "sft", "key": "1115c57d914f6b4a", "folder": "f", "reused": True, "seconds": 1470.5},
-            {"stage": "grpo", "key": "76dffdd28b2ea555", "folder": "f", "reused": False, "seconds": 2201.0},
-            *({"stage": "predictions", "key": f"{p:016x}", "folder": "f", "reused": False, "seconds": 60.0} for p in range(3)),
+            stage_entry("thoughts", "0909acf824feb730", "reused", 0.4),
+            stage_entry("sft", "1115c57d914f6b4a", "reused", 1470.5),
+            stage_entry("grpo", "76dffdd28b2ea555", "finished", 2201.0),
+            *(stage_entry("predictions", f"{number:016x}", "finished", 60.0, policy) for number, policy in enumerate(policies)),
         ],
     }
     metrics = {
@@ -153,7 +160,7 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
         "instances": instances,
         "backbone": "smollm2_vl",
         "reward": "wo_support_skill",
-        "teacher": "annotations",
+        "teacher": "rules",
         "policies": {
             policy: policy_metrics({"zero_shot": 0.0, "sft": 0.8, "grpo": 1.0}[policy], instances) for policy in policies
         },
@@ -169,8 +176,8 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
     }
     config = (
         "name: fires_synthetic\nseed: 42\ndataset:\n  name: sample\n  limit:\n    train: 320\n    val: null\n    test: 40\n"
-        "test_dataset: null\nbackbone:\n  name: smollm2_vl\nteacher:\n  name: annotations\nreward:\n  name: wo_support_skill\n"
-        f"predict:\n  split: test\nrecipe:\n  stages: [synthesise, sft, grpo, evaluate]\n  policies: [{', '.join(policies)}]\n"
+        "test_dataset: null\nbackbone:\n  name: smollm2_vl\nteacher:\n  name: rules\nreward:\n  name: wo_support_skill\n"
+        f"predict:\n  split: test\nrecipe:\n  stages: [synthesize, sft, grpo, evaluate]\n  policies: [{', '.join(policies)}]\n"
     )
     folder.mkdir(exist_ok=True, parents=True)
     (folder / "run.json").write_text(json.dumps(run))
@@ -178,26 +185,28 @@ def write_run(folder, policies=("zero_shot", "sft", "grpo"), instances=40):
     (folder / "resolved.yaml").write_text(config)
     write_lines(folder / "metrics.jsonl", training_rows(rng))
     for policy in policies:
-        answers = [prediction(policy, place) for place in range(instances)]
+        answers = [prediction(policy, index) for index in range(instances)]
         answers[0]["context"] = ATTACK
         if policy == "grpo":
             answers[0] |= {"response": ATTACK, "thought": f"Emotion: {ATTACK}", "well_formed": True}
         write_lines(folder / "predictions" / f"{policy}.jsonl", answers)
     samples = [
-        sample_row(step, group, place, 0.0 if step == 0 and group == 1 else round(0.05 * ((place * 3 + group) % 6), 3))
+        sample_row(step, group, index, 0.0 if step == 0 and group == 1 else round(0.05 * ((index * 3 + group) % 6), 3))
         for step in (0, 5, 13)
         for group in range(3)
-        for place in range(6)
+        for index in range(6)
     ]
     samples[0]["completion"] = ATTACK
     write_lines(folder / "completions.jsonl", samples)
     banked = []
-    for place in range(60):
+    for index in range(60):
         aspects = {"situation": "The seeker is tired.", "response_strategy": "I should ask."}
-        aspects |= {"emotion": "neutral" if place % 4 == 0 else "sadness"} if place % 5 else {}
-        aspects |= {"visual_scene": "Unknown" if place % 6 == 0 else "a kitchen"} if place % 2 == 0 else {}
-        banked.append({"example_id": f"t-{place}", "plan": "flexible", "teacher": "annotations", "prompt_hash": "h"})
+        aspects |= {"emotion": "neutral" if index % 4 == 0 else "sadness"} if index % 5 else {}
+        aspects |= {"visual_scene": "Unknown" if index % 6 == 0 else "a kitchen"} if index % 2 == 0 else {}
+        banked.append({"example_id": f"t-{index}", "plan": "flexible", "teacher": "rules", "prompt_hash": "h"})
         banked[-1] |= {"created": "2026-01-31T12:00:00", "aspects": aspects, "prose": ""}
     write_lines(folder / "thoughts.jsonl", banked)
-    (folder / "picture_canary.json").write_text(json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n")
+    (folder / "frame_sensitivity.json").write_text(
+        json.dumps({"instance": "a", "frames_of": "b", "nats_per_token": 0.0312}) + "\n"
+    )
     return folder

@@ -7,14 +7,14 @@ from collections import Counter
 from operator import attrgetter
 from pathlib import Path
 
-from stages.trained_run import composed
+from trained_run import composed
 from wandb_server import KEY, wandb_server
 
-from fires_exp.report import panels
-from fires_exp.report.dashboards.__main__ import main
-from fires_exp.report.dashboards.tensorboard import layout
+from fires_exp.cli.dashboards import main
+from fires_exp.training.loggers import panels
+from fires_exp.training.loggers.tensorboard_layout import layout
 
-SOURCE = Path(panels.__file__).resolve().parents[1]
+SOURCE = Path(panels.__file__).resolve().parents[2]
 LOGGED = re.compile(r"(sft|grpo|reward|rollout|speed|epitome)/[a-z_]+")
 
 
@@ -54,16 +54,16 @@ def test_with_a_key_the_workspace_and_the_report_are_saved_and_their_addresses_p
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         assert main(["--project", "esc", "--out", str(tmp_path)]) == 0
-        said = capsys.readouterr()
+        output = capsys.readouterr()
         assert [(view["entityName"], view["projectName"], view["type"]) for view in server.views] == [
             ("me", "esc", "runs"),
             ("me", "esc", "project-view"),
         ]
         assert list(panels_of(json.loads(server.views[1]["spec"]))) == [*panels.SECTIONS, "Sweeps"]
-        report, workspace = said.out.splitlines()
+        report, workspace = output.out.splitlines()
         assert report == f"{server.url}/me/esc/reports/fires_exp--V1"
         assert workspace.startswith(f"{server.url}/me/esc?nw=")
-    assert KEY not in said.out + said.err
+    assert KEY not in output.out + output.err
     assert not list(tmp_path.iterdir())
 
 
@@ -74,7 +74,7 @@ def test_a_server_that_refuses_is_one_line(tmp_path, monkeypatch, capsys):
             monkeypatch.setenv(name, value)
         assert main(["--project", "esc"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fires_exp: W&B did not take the dashboards (")
+    assert re.search("WANDB_API_KEY.*--entity.*--project", line)
     assert KEY not in line
 
 
@@ -86,8 +86,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, caps
 
 
 def test_every_name_that_the_code_logs_has_a_panel():
-    """Names are written in full where they are logged; `reward/<part>`, `aspect/…` and `health/…` come from what names them."""
-    files = [*(SOURCE / "modules").glob("*.py"), SOURCE / "metrics" / "steps.py"]
+    """Where they are logged, names are written in full; `reward/<part>`, `aspect/…` and `health/…` are composed."""
+    files = [*(SOURCE / "training").glob("*.py"), *(SOURCE / "grpo").rglob("*.py")]
     texts = {node.value for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Constant)}
     logged = {text for text in texts if isinstance(text, str) and LOGGED.fullmatch(text)}
     assert len(logged) > 25
@@ -102,7 +102,7 @@ def test_no_metric_has_two_panels_and_no_two_panels_of_a_section_one_title():
 
 
 def test_what_sweeps_change_are_keys_of_the_configuration():
-    config = composed("+experiment=fires")
+    config = composed("+experiment=fires", "scale=paper")
     assert [attrgetter(key)(config) for key in panels.SWEPT] == [0.001, 1e-5, 1.0, 0.1, 42]
 
 

@@ -1,4 +1,4 @@
-"""Every text of a run, a study or a model that tries to be markup, on every page and in every drawing."""
+"""Texts of a run, a study or a model that are attempts at markup, on every page and in every figure."""
 
 import json
 import xml.etree.ElementTree as ElementTree
@@ -6,44 +6,44 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
-from report.study_files import write_system
+from human_eval.study_files import write_system
 
-from fires_exp.report.human_eval.__main__ import main
+from fires_exp.cli.human_eval import main
 from fires_exp.report.page import write_page
 
 ATTACK = '"\'></text></svg></script></title></style><script>alert(1)</script><img src=x onerror="alert(2)">{{ 7 * 191 }}'
 
 
 class Tags(HTMLParser):
-    """What a browser takes for tags, each with its attributes."""
+    """The tags of a page with their attributes, as a browser parses them."""
 
     def __init__(self, text):
         super().__init__()
-        self.found = []
+        self.tags = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
 
 def attacked(value, keep=()):
     """Every text of a file's facts with the attack at its end, but for those under the keys that say what is what."""
     if isinstance(value, dict):
-        return {key: one if key in keep else attacked(one, keep) for key, one in value.items()}
+        return {key: item if key in keep else attacked(item, keep) for key, item in value.items()}
     if isinstance(value, list):
-        return [attacked(one, keep) for one in value]
+        return [attacked(item, keep) for item in value]
     return value + ATTACK if isinstance(value, str) else value
 
 
 def check(page):
-    for tag, attributes in Tags(page).found:
+    for tag, attributes in Tags(page).tags:
         assert tag not in ("img", "iframe", "object", "script")
         assert not any(name.startswith("on") for name in attributes)
     assert "<script>alert" not in page
     assert "1337" not in page, "the attack is a text, not a template"
 
 
-# what a section is found by, and dates that are cut; all other texts are attacked
+# keys that select rows, and dates that are shortened; all other texts are attacked
 KEEP = {
     "run.json": ("started",),
     "metrics.json": ("direction", "first", "second", "name", "teacher_aspect_shares", "backbone", "reward"),
@@ -52,7 +52,7 @@ KEEP = {
     "completions.jsonl": (),
     "predictions/grpo.jsonl": ("id",),
     "predictions/sft.jsonl": ("id",),
-    "picture_canary.json": (),
+    "frame_sensitivity.json": (),
 }
 
 
@@ -71,7 +71,7 @@ def test_no_text_of_a_run_is_markup_on_its_page(run_folder, name):
         file.write_text(yaml.safe_dump(tree))
     page = write_page(run_folder).read_text()
     check(page)
-    assert ("&lt;script&gt;alert(1)" in page) or name in ("metrics.jsonl", "picture_canary.json")
+    assert ("&lt;script&gt;alert(1)" in page) or name in ("metrics.jsonl", "frame_sensitivity.json")
 
 
 def test_names_of_metrics_and_policies_are_no_markup_either(run_folder):
@@ -87,7 +87,7 @@ def test_names_of_metrics_and_policies_are_no_markup_either(run_folder):
 
 
 def test_no_name_and_no_text_of_a_study_is_markup(tmp_path, cache):
-    runs = [write_system(tmp_path / place, name, cache) for place, name in (("1", "gemstone"), ("2", "limestone"))]
+    runs = [write_system(tmp_path / folder, name, cache) for folder, name in (("1", "gemstone"), ("2", "limestone"))]
     for run in runs:
         file = run / "predictions" / "grpo.jsonl"
         rows = [attacked(json.loads(line), ("id", "context")) for line in file.read_text().splitlines()]
@@ -96,7 +96,7 @@ def test_no_name_and_no_text_of_a_study_is_markup(tmp_path, cache):
     names = ["--names", f"ours{ATTACK}", f"theirs{ATTACK}"]
     assert main(["make", *map(str, runs), "--out", str(out), "--count", "2", "--seed", "1", *names]) == 0
     page = (out / "rate.html").read_text()
-    tags = Tags(page).found
+    tags = Tags(page).tags
     assert [tag for tag, _ in tags].count("script") == page.count("<script") == page.count("</script>") == 2, "the facts and ours"
     assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
     assert "<script>alert" not in page

@@ -1,4 +1,4 @@
-"""Every page as a person meets it, on a desk and on a phone, light and dark: whole, readable, quiet.
+"""Every page in a real browser, on a desk and on a phone, light and dark: complete, readable, without requests or errors.
 
 Accessibility is what axe-core finds, and the contrast of words in figures, which axe can't tell.
 """
@@ -6,11 +6,11 @@ Accessibility is what axe-core finds, and the contrast of words in figures, whic
 import json
 
 import pytest
-from report.browser import AXE, PASSED, VIOLATIONS
+from browser import AXE, PASSED, VIOLATIONS
+from paper.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 from report.synthetic_run import write_run
-from report.synthetic_sweep import EXPERIMENTS, write_study_result, write_sweep
 
-from fires_exp.report.__main__ import main
+from fires_exp.cli.report import main
 from fires_exp.report.page import write_page
 
 DESK, PHONE = (1280, 900), (390, 844)
@@ -18,25 +18,25 @@ LEAST_CONTRAST = 4.5  # WCAG 2.2, AA, for letters of this size
 # the contrast of each text of a figure with what is painted below it
 CONTRASTS = """(() => {
   const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = colour => {
-    const [red, green, blue] = colour.map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+  const light = color => {
+    const [red, green, blue] = color.map(part => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
   };
   const painted = element => {
     const style = getComputedStyle(element);
-    const colour = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
-    return colour.length === 3 ? colour : null;
+    const color = rgb(element instanceof SVGElement ? (element.tagName === 'svg' ? '' : style.fill) : style.backgroundColor);
+    return color.length === 3 ? color : null;
   };
-  const found = {};
+  const contrasts = {};
   for (const text of document.querySelectorAll('svg text')) {
     text.scrollIntoView({block: 'center', behavior: 'instant'});
     const box = text.getBoundingClientRect();
-    const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(one => !text.contains(one));
-    const ground = below.map(painted).find(colour => colour);
-    const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((one, other) => one - other);
-    found[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
+    const below = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2).filter(item => !text.contains(item));
+    const ground = below.map(painted).find(color => color);
+    const [dark, bright] = [light(rgb(getComputedStyle(text).fill)), light(ground)].sort((first, second) => first - second);
+    contrasts[text.textContent.trim()] = (bright + 0.05) / (dark + 0.05);
   }
-  return found;
+  return contrasts;
 })()"""
 
 
@@ -58,7 +58,7 @@ def pages(tmp_path_factory, study):
 
 @pytest.fixture(params=["run", "experiment", "paper", "human_eval"])
 def shown(request, pages, browser, tmp_path):
-    """The browser with the page, whose answers try to be markup; nothing of it runs and nothing is asked for."""
+    """The browser with the page, whose texts are attempts at markup; none of it runs and nothing is requested."""
     path = pages[request.param]
     browser.size(*DESK)
     browser.open(path)
@@ -108,13 +108,13 @@ def test_the_first_words_of_the_raters_page_pass_axe_too(pages, browser, tmp_pat
     assert browser.value(VIOLATIONS) == []
 
 
-def test_axe_is_heard_where_a_page_is_bad(browser, tmp_path):
+def test_axe_reports_a_bad_page(browser, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text('<!doctype html><title>x</title><img src="data:,"><p style="color:#bbb;background:#fff">pale</p>')
     browser.open(bad)
     browser.value(AXE + "; 0")
-    found = {one.partition(":")[0] for one in browser.value(VIOLATIONS)}
-    assert {"html-has-lang", "image-alt", "color-contrast"} <= found
+    rules = {one.partition(":")[0] for one in browser.value(VIOLATIONS)}
+    assert {"html-has-lang", "image-alt", "color-contrast"} <= rules
 
 
 def test_a_phone_scrolls_the_table_and_not_the_page_and_the_rows_keep_their_names(pages, browser):

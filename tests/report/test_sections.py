@@ -1,10 +1,10 @@
-"""What the page's table, cards, groups and charts are made of."""
+"""The tables, cards, groups and charts of the page."""
 
 import json
 
 from report.synthetic_run import comparison, prediction, sample_row, training_rows
 
-from fires_exp.report.charts import learning_curves, share_figures
+from fires_exp.report.charts import learning_curves, share_plots
 from fires_exp.report.sections import comparisons_on_page, metrics_on_page, prediction_cards, sample_groups
 from fires_exp.report.tables import best_value, evaluation_text, metrics_table
 from fires_exp.thinking.aspects import Aspect
@@ -17,7 +17,7 @@ def metric(name, value, direction="higher", tokens="words"):
     return {"name": name, "value": value, "direction": direction, "tokens": tokens, "version": "1", "count": 3}
 
 
-def test_the_better_value_stands_out_and_a_description_never_does():
+def test_the_best_value_is_marked_unless_the_metric_has_no_direction():
     table = metrics_on_page(
         {
             "zero_shot": [metric("BLEU-2", 1.0), metric("Words", 9, "none", "-")],
@@ -32,7 +32,7 @@ def test_the_better_value_stands_out_and_a_description_never_does():
     assert [line.arrow for line in table.lines] == ["↑", ""]
 
 
-def test_an_interval_stands_behind_its_number_and_is_missing_from_older_tables():
+def test_an_interval_follows_its_number_where_the_table_has_one():
     rows = [metric("BLEU-2", 1.0) | {"low": 0.46, "high": 2.0}, metric("Words", 9, "none", "-")]
     lines = metrics_on_page({"sft": rows}).lines
     assert [line.cells[0].interval for line in lines] == ["[0.5, 2.0]", ""]
@@ -41,7 +41,7 @@ def test_an_interval_stands_behind_its_number_and_is_missing_from_older_tables()
     assert text.count("[") == 1
 
 
-def test_a_difference_is_told_with_its_p_value_and_stands_out_below_five_percent():
+def test_a_difference_has_its_p_value_and_is_marked_below_five_percent():
     rows = [comparison("BLEU-2", "zero_shot", "sft", 4.08, 0.002), comparison("BLEU-2", "sft", "grpo", -1.02, 0.174)]
     table = comparisons_on_page([*rows, comparison("METEOR", "zero_shot", "sft", 1.0, 0.05)])
     assert table.pairs == (("after SFT", "zero-shot"), ("after GRPO", "after SFT"))
@@ -58,7 +58,7 @@ def test_a_difference_is_told_with_its_p_value_and_stands_out_below_five_percent
     ]
 
 
-def test_what_is_absent_is_said_below_the_table():
+def test_a_missing_metric_is_listed_below_the_table_with_its_reason():
     absent = [{"name": "METEOR", "reason": "run: this"}]
     text = evaluation_text({"policies": {"a": [metric("BLEU-2", 1.0)]}, "comparisons": [], "absent": absent, **RESAMPLING})
     assert text.splitlines()[-1] == "METEOR is not in the table: run: this"
@@ -79,36 +79,37 @@ def test_a_metric_that_a_policy_lacks_is_a_dash():
 def test_a_chart_is_drawn_for_what_was_logged_and_only_of_numbers():
     assert learning_curves([]) == ()
     rows = [{"stage": "sft", "step": step, "sft/loss": value} for step, value in enumerate([2.0, float("nan"), None, 1.0])]
-    (drawing,) = learning_curves([*rows, {"stage": "sft", "step": 4, "sft/grad_norm": float("inf")}])
-    assert (drawing.stage, drawing.title) == ("sft", "Loss")
-    assert "from 2 at step 0 to 1 at step 3" in drawing.svg
+    (group,) = learning_curves([*rows, {"stage": "sft", "step": 4, "sft/grad_norm": float("inf")}])
+    (plot,) = group.plots
+    assert (group.stage, plot.title) == ("sft", "Loss")
+    assert "from 2 at step 0 to 1 at step 3" in plot.svg
 
 
-def test_a_whole_run_has_its_charts_by_stage():
+def test_charts_are_grouped_by_stage():
     class Steady:
         gauss = staticmethod(lambda mean, spread: mean)
         random = staticmethod(lambda: 0.5)
 
-    stages = [drawing.stage for drawing in learning_curves(training_rows(Steady))]
-    assert stages == ["sft"] * 3 + ["grpo"] * 13
+    groups = learning_curves(training_rows(Steady))
+    assert [(group.stage, len(group.plots)) for group in groups] == [("sft", 3), ("grpo", 13)]
 
 
-def test_shares_are_of_well_formed_thoughts_and_say_of_how_many():
-    rows = [prediction("sft", place) for place in range(7)]
-    (drawing,) = share_figures([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]}, ident="s")
-    assert (drawing.title, drawing.note) == ("after SFT", "6 well-formed thoughts of 7 answers")
+def test_shares_are_of_well_formed_thoughts_and_their_note_has_the_counts():
+    rows = [prediction("sft", index) for index in range(7)]
+    (plot,) = share_plots([], {}, {"sft": rows, "zero_shot": [prediction("zero_shot", 0)]}, ident="s")
+    assert (plot.title, plot.note) == ("after SFT", "6 well-formed thoughts of 7 completions")
 
 
 def test_the_teachers_shares_come_from_its_thoughts_else_from_the_table():
     thoughts = [Thought(aspects={Aspect.EMOTION: "sadness"}), Thought(prose="hm")]
-    (drawing,) = share_figures(thoughts, {}, {}, ident="s")
-    assert "Emotion 50 % included, 50 % omitted" in drawing.svg
-    (drawing,) = share_figures([], {"Emotion": {"included": 1.0}}, {}, ident="s")
-    assert "Emotion 100 % included" in drawing.svg
+    (plot,) = share_plots(thoughts, {}, {}, ident="s")
+    assert "Emotion 50 % included, 50 % omitted" in plot.svg
+    (plot,) = share_plots([], {"Emotion": {"included": 1.0}}, {}, ident="s")
+    assert "Emotion 100 % included" in plot.svg
 
 
 def test_cards_are_spread_evenly_and_skip_a_policy_that_has_not_answered():
-    rows = [prediction("sft", place) for place in range(40)]
+    rows = [prediction("sft", index) for index in range(40)]
     cards = prediction_cards({"zero_shot": [prediction("zero_shot", 0)], "sft": rows}, None)
     assert len(cards) == 12
     assert (cards[0].id, cards[-1].id) == (rows[0]["id"], rows[-1]["id"])
@@ -116,13 +117,13 @@ def test_cards_are_spread_evenly_and_skip_a_policy_that_has_not_answered():
     assert prediction_cards({}, None) == prediction_cards({"sft": []}, None) == ()
 
 
-def test_an_answer_tells_of_a_broken_form_and_of_a_limit():
+def test_a_malformed_and_a_truncated_answer_are_marked():
     (card,) = prediction_cards({"zero_shot": [prediction("zero_shot", 1)]}, None)
     assert (card.answers[0].well_formed, card.answers[0].cut_off) == (False, True)
 
 
 def test_samples_are_those_of_the_first_and_last_step_best_first():
-    rows = [sample_row(step, group, place, 0.1 * place) for step in (0, 5, 9) for group in range(3) for place in range(4)]
+    rows = [sample_row(step, group, index, 0.1 * index) for step in (0, 5, 9) for group in range(3) for index in range(4)]
     groups = sample_groups(rows)
     assert [group.step for group in groups] == [0, 0, 9, 9]
     assert [(sample.rank, sample.open) for sample in groups[0].samples] == [
@@ -134,8 +135,8 @@ def test_samples_are_those_of_the_first_and_last_step_best_first():
     assert [name for name, _ in groups[0].samples[0].parts] == ["format", "consistency"]
 
 
-def test_a_tied_group_has_no_best_and_says_so():
-    (group,) = sample_groups([sample_row(0, 0, place, 0.2) for place in range(3)])
+def test_a_tied_group_has_no_best_sample():
+    (group,) = sample_groups([sample_row(0, 0, index, 0.2) for index in range(3)])
     assert group.tied
     assert [(sample.rank, sample.open) for sample in group.samples] == [("", True), ("", False), ("", False)]
 

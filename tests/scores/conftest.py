@@ -1,4 +1,4 @@
-"""Texts to score, real ones and those that break things, and WordNet where it is."""
+"""Texts to score, real ones and edge cases, and WordNet if it is installed."""
 
 import csv
 
@@ -12,7 +12,7 @@ EDGES = ["", " ", "yes", "?", "?! …", "😀", "😀 😀 I'm fine.", "I'm\nfin
 
 @pytest.fixture
 def mesc_pairs(real_data):
-    """300 (reference, response) of real text, a turn and the one before it."""
+    """300 pairs (reference, response) of real text: a turn and the turn before it."""
     with (real_data / "mesc" / "MESC.csv").open(encoding="utf-8", errors="replace", newline="") as file:
         texts = [row["Utterance"] for row in csv.DictReader(file)][:301]
     return list(zip(texts[1:], texts[:-1], strict=True))
@@ -20,13 +20,13 @@ def mesc_pairs(real_data):
 
 @pytest.fixture(scope="session")
 def edge_pairs():
-    """Every edge case against every other and itself."""
+    """All pairs of edge cases."""
     return [(reference, response) for reference in EDGES for response in EDGES]
 
 
 @pytest.fixture(scope="session")
 def wordnet(cache):
-    """The test is skipped where nobody has set it up."""
+    """NLTK's reader; the test is skipped if WordNet is not installed."""
     try:
         return load_wordnet(cache)
     except ScoreError as error:

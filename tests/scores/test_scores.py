@@ -12,7 +12,7 @@ from fires_exp.scores.rouge import lcs_length, rouge_l_f, rouge_l_f1
 from fires_exp.scores.tokens import words
 
 
-def test_reward_rouge_is_that_of_rouge_score():
+def test_reward_rouge_equals_rouge_score():
     scorer = RougeScorer(["rougeL"], use_stemmer=False)
     generator = random.Random(0)
     vocabulary = ["you", "feel", "What", "happened?", "I'm", "sorry,", "that", "…"]
@@ -30,7 +30,7 @@ def test_metric_rouge_by_hand():
     assert rouge_l_f("yes", "") == 0.0
 
 
-def test_lcs_skips_over_what_does_not_match():
+def test_lcs_skips_tokens_without_a_match():
     assert lcs_length("abcbdab", "bdcaba") == 4
 
 

@@ -1,4 +1,4 @@
-"""WordNet is found, or set up by one command that the error names."""
+"""WordNet is loaded if installed; the error of a missing one names the command that installs it."""
 
 import stat
 import subprocess
@@ -22,7 +22,7 @@ def nowhere(monkeypatch):
 
 @pytest.fixture
 def debian(monkeypatch):
-    """Packages that unpack into two files, which others may write."""
+    """Fake Debian packages, with a file that others may write."""
 
     def run(*command, folder):
         if command[0] == "apt-get":
@@ -35,14 +35,14 @@ def debian(monkeypatch):
     monkeypatch.setattr(module.shutil, "which", lambda name: name)
 
 
-def test_where_there_is_none_the_error_is_the_command_that_sets_it_up(nowhere, tmp_path):
+def test_the_error_without_wordnet_names_the_command_that_installs_it(nowhere, tmp_path):
     with pytest.raises(ScoreError, match=f"python -m fires_exp.scores.wordnet {nltk_data(tmp_path)}$"):
         load_wordnet(tmp_path)
 
 
-def test_debians_packages_get_the_list_of_names_that_they_lack(debian, tmp_path):
-    place = set_up_wordnet(nltk_data(tmp_path))
-    names = (place / "lexnames").read_text().splitlines()
+def test_the_list_of_names_that_debian_lacks_is_added(debian, tmp_path):
+    folder = set_up_wordnet(nltk_data(tmp_path))
+    names = (folder / "lexnames").read_text().splitlines()
     assert len(names) == 45
     assert [names[number] for number in (0, 2, 3, 28, 29, 43, 44)] == [
         "00\tadj.all\t3",
@@ -53,22 +53,22 @@ def test_debians_packages_get_the_list_of_names_that_they_lack(debian, tmp_path)
         "43\tverb.weather\t2",
         "44\tadj.ppl\t3",
     ]
-    assert [path.name for path in nltk_data(tmp_path).iterdir()] == ["corpora"], "no scratch is left"
+    assert [path.name for path in nltk_data(tmp_path).iterdir()] == ["corpora"], "no temporary folder is left"
 
 
-def test_what_is_set_up_is_writable_for_its_owner_alone(debian, tmp_path):
-    place = set_up_wordnet(tmp_path)
-    for path in (tmp_path, place.parent, place, *place.iterdir()):
+def test_installed_files_are_writable_by_their_owner_alone(debian, tmp_path):
+    folder = set_up_wordnet(tmp_path)
+    for path in (tmp_path, folder.parent, folder, *folder.iterdir()):
         assert not path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def test_setting_up_twice_does_nothing_more(debian, tmp_path, monkeypatch):
-    place = set_up_wordnet(tmp_path)
-    monkeypatch.setattr(module, "_run", lambda *command, folder: pytest.fail("asked again"))
-    assert set_up_wordnet(tmp_path) == place
+def test_installing_twice_does_nothing_more(debian, tmp_path, monkeypatch):
+    folder = set_up_wordnet(tmp_path)
+    monkeypatch.setattr(module, "_run", lambda *command, folder: pytest.fail("downloaded again"))
+    assert set_up_wordnet(tmp_path) == folder
 
 
-def test_without_packages_and_network_the_command_says_both_and_fails_in_one_line(monkeypatch, tmp_path, capsys):
+def test_without_packages_and_network_the_command_fails_in_one_line_with_both_reasons(monkeypatch, tmp_path, capsys):
     def refuse(command, **settings):
         raise subprocess.CalledProcessError(100, command, stderr="W: a warning\nE: Unable to locate package wordnet-base\n")
 

@@ -1,4 +1,4 @@
-"""The form of a completion, strictly, and what is salvaged from one that lacks it."""
+"""The format of a completion, and the response of a malformed one."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ FLEXIBLE = ThinkingPlan(kind="flexible", aspects=tuple(Aspect))
 NONE = ThinkingPlan(kind="none", aspects=())
 
 
-def test_what_is_rendered_is_well_formed_and_reads_back():
+def test_parsing_inverts_rendering():
     parsed = parse_completion(render_completion("Emotion: sad", "I hear you.", FLEXIBLE), FLEXIBLE)
     assert (parsed.thought, parsed.response, parsed.well_formed) == ("Emotion: sad", "I hear you.", True)
 
@@ -48,7 +48,7 @@ def test_white_space_around_tags_is_allowed(text):
         ("", ""),
     ],
 )
-def test_anything_else_is_malformed_and_still_has_a_response_for_the_metrics(text, response):
+def test_any_other_text_is_malformed_and_has_a_response_for_the_metrics(text, response):
     parsed = parse_completion(text, FLEXIBLE)
     assert not parsed.well_formed
     assert " ".join(parsed.response.split()) == response
@@ -63,7 +63,7 @@ def test_without_thinking_a_completion_is_the_bare_response():
 
 
 @given(st.lists(st.sampled_from([*TAGS, "a", " ", "\n", "<", "Emotion: x"]), max_size=12).map("".join))
-def test_no_text_breaks_the_parser_and_no_tag_survives_it(text):
+def test_any_text_parses_to_a_thought_and_response_without_tags(text):
     parsed = parse_completion(text, FLEXIBLE)
     assert not any(tag in parsed.response or tag in parsed.thought for tag in TAGS)
     if parsed.well_formed:

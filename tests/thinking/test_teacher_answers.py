@@ -1,18 +1,18 @@
-"""A teacher's answers: the form, what they must not give away, what happens to those that will not do."""
+"""A teacher's answers: format, leaks of the response, retries."""
 
 from dataclasses import replace
 
 import pytest
 from making import make_example
 
-from fires_exp.endpoint.chat import NOTHING, Answer, ChatMessage, Refusal, Usage
-from fires_exp.prompts.teacher import once_more, prompt_hash, teacher_messages
+from fires_exp.prompts.teacher import prompt_hash, retry_message, teacher_messages
+from fires_exp.services.messages import NO_USAGE, ChatMessage, ChatResponse, Refusal, Usage
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.bank import BankedThought, read_bank, write_bank
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
-from fires_exp.thinking.leaks import leaked_words
-from fires_exp.thinking.synthesis import SetAside, Teacher, ask_teacher
-from fires_exp.thinking.teacher_answer import AnswerError, LeakLimits, read_thought
+from fires_exp.thinking.leakage import leaked_words
+from fires_exp.thinking.synthesis import SetAside, Teacher, thoughts_by_model
+from fires_exp.thinking.teacher_answer import InvalidThoughtError, LeakLimits, parse_teacher_answer
 
 ALL = tuple(Aspect)
 LIMITS = LeakLimits(max_words=5, max_share=0.6)
@@ -28,10 +28,10 @@ def plan(kind="flexible", aspects=ALL):
 
 
 def read(text, plan=plan(), example=EXAMPLE):
-    return read_thought(text, plan, example, LIMITS)
+    return parse_teacher_answer(text, plan, example, LIMITS)
 
 
-def test_a_flexible_thought_has_what_helps_and_nothing_else():
+def test_a_flexible_thought_has_only_the_helpful_aspects():
     assert read(GOOD).aspects == {
         Aspect.EMOTION: "shame",
         Aspect.SITUATION: "Unknown",
@@ -39,12 +39,12 @@ def test_a_flexible_thought_has_what_helps_and_nothing_else():
     }
 
 
-def test_white_space_and_empty_lines_do_not_matter():
+def test_white_space_and_empty_lines_are_ignored():
     assert read("\n  " + GOOD.replace("\n", "\n\n") + "\n\n") == read(GOOD)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "The answer is empty"),
         ("Here is the thinking:\n" + GOOD, '"Here is the thinking:" is none of the lines'),
@@ -63,32 +63,32 @@ def test_white_space_and_empty_lines_do_not_matter():
         (GOOD.replace("explore the fear", "ask what are you afraid she might say"), "is taken from the supporter's response"),
     ],
 )
-def test_anything_else_is_refused_with_a_reason_that_can_be_acted_on(text, said):
-    with pytest.raises(AnswerError, match=said):
+def test_any_other_format_is_rejected_with_a_reason_for_the_teacher(text, reason):
+    with pytest.raises(InvalidThoughtError, match=reason):
         read(text)
 
 
 @pytest.mark.parametrize("aspect", ALL)
-def test_without_an_aspect_its_line_is_refused_and_not_missed(aspect):
+def test_an_aspect_outside_of_the_plan_is_rejected_and_not_required(aspect):
     without = plan(aspects=tuple(other for other in ALL if other is not aspect))
-    with pytest.raises(AnswerError, match=f"{aspect.label} is not asked for"):
+    with pytest.raises(InvalidThoughtError, match=f"{aspect.label} is not asked for"):
         read(GOOD, without)
-    kept = "\n".join(line for line in GOOD.split("\n") if not line.startswith(aspect.label))
-    assert aspect not in read(kept, without).aspects
+    shortened = "\n".join(line for line in GOOD.split("\n") if not line.startswith(aspect.label))
+    assert aspect not in read(shortened, without).aspects
 
 
-def test_a_fixed_thought_leaves_nothing_out():
-    with pytest.raises(AnswerError, match="Every aspect is needed here; write something for Visual Scene"):
+def test_a_fixed_thought_has_every_aspect():
+    with pytest.raises(InvalidThoughtError, match="Every aspect is needed here; write something for Visual Scene"):
         read(GOOD, plan("fixed"))
     assert list(read(GOOD.replace("Not helpful", "Unknown"), plan("fixed")).aspects) == list(ALL)
 
 
-def test_a_free_thought_is_prose_and_names_no_aspect():
+def test_a_free_thought_is_prose_without_aspect_names():
     free = plan("free", ())
     assert read("She hides it.\nI should be careful.", free).prose == "She hides it. I should be careful."
-    with pytest.raises(AnswerError, match='"Emotion:" names an aspect'):
+    with pytest.raises(InvalidThoughtError, match='"Emotion:" names an aspect'):
         read("Emotion: shame", free)
-    with pytest.raises(AnswerError, match="is taken from"):
+    with pytest.raises(InvalidThoughtError, match="is taken from"):
         read("I should say that sounds lonely, carrying it alone.", free)
 
 
@@ -101,24 +101,24 @@ def test_a_free_thought_is_prose_and_names_no_aspect():
         ("ONE, two; three", "One two three.", "", "one two three"),
         ("I see", "I see.", "", ""),
         ("my brother sleeps in his car now", "Your brother sleeps in his car now?", "My brother sleeps in his car now.", ""),
-        # pieces: 2 + 3 + 2 of 8 words are more than six tenths
+        # blocks: 2 + 3 + 2 of 8 words are more than 0.6
         ("one two and three four five and seven eight", "one two three four five six seven eight", "", "one two … three"),
         ("one two and seven eight", "one two three four five six seven eight", "", ""),
     ],
 )  # fmt: skip
-def test_leaks_are_runs_of_the_response_or_much_of_it_in_order(text, response, history, leaked):
-    found = leaked_words(text, response, history, max_words=5, max_share=0.6)
-    assert found.startswith(leaked) if leaked else found == ""
+def test_leaks_are_long_runs_or_a_large_share_of_the_response(text, response, history, leaked):
+    words = leaked_words(text, response, history, max_words=5, max_share=0.6)
+    assert words.startswith(leaked) if leaked else words == ""
 
 
 @pytest.mark.parametrize(
-    "demanded",
+    "required",
     [plan(), plan("fixed"), plan("free", ()), *(plan(aspects=tuple(o for o in ALL if o is not left)) for left in ALL)],
     ids=lambda plan: f"{plan.kind}-{len(plan.aspects)}",
 )
-def test_every_demonstration_is_an_answer_that_would_be_taken(demanded):
+def test_every_demonstration_is_a_valid_answer(required):
     for demonstration in DEMONSTRATIONS:
-        read_thought(demonstration.answer(demanded), demanded, demonstration.example, LIMITS)
+        parse_teacher_answer(demonstration.answer(required), required, demonstration.example, LIMITS)
 
 
 def test_the_demonstrations_each_stress_other_aspects():
@@ -135,7 +135,7 @@ def text_of(messages):
     return "\n".join(str(part) for message in messages for part in message.parts)
 
 
-def test_the_prompt_holds_conversation_response_and_labels_and_ends_with_the_instance():
+def test_the_prompt_ends_with_conversation_labels_and_response_of_the_instance():
     example = replace(
         EXAMPLE,
         history=tuple(replace(turn, emotions=("sadness",)) for turn in EXAMPLE.history),
@@ -152,14 +152,14 @@ def test_the_prompt_holds_conversation_response_and_labels_and_ends_with_the_ins
 
 
 @pytest.mark.parametrize("aspect", ALL)
-def test_an_aspect_taken_out_of_the_plan_is_nowhere_in_the_prompt(aspect):
+def test_an_aspect_outside_of_the_plan_is_not_in_the_prompt(aspect):
     without = plan(aspects=tuple(other for other in ALL if other is not aspect))
     assert f"{aspect.label}:" not in text_of(teacher_messages(EXAMPLE, [[]], without))
     assert f"{aspect.label}:" in text_of(teacher_messages(EXAMPLE, [[]], plan()))
     assert prompt_hash(without) != prompt_hash(plan())
 
 
-def test_a_fixed_prompt_never_says_not_helpful_and_a_free_one_names_no_aspect():
+def test_a_fixed_prompt_lacks_not_helpful_and_a_free_one_names_no_aspect():
     assert "Not helpful" not in text_of(teacher_messages(EXAMPLE, [[]], plan("fixed")))
     free = text_of(teacher_messages(EXAMPLE, [[]], plan("free", ())))
     assert not [aspect for aspect in ALL if f"{aspect.label}:" in free]
@@ -170,38 +170,38 @@ def teacher(attempts=3):
         name="openai",
         plan=plan(),
         prompt_hash="abc",
-        first=lambda example: (ChatMessage(role="user", parts=(example.id,)),),
-        read=lambda text, example: read(text, example=example),
-        once_more=once_more,
+        messages=lambda example: (ChatMessage(role="user", parts=(example.id,)),),
+        parse=lambda text, example: read(text, example=example),
+        retry_message=retry_message,
         attempts=attempts,
     )
 
 
-def answering(script, finish_reason="stop"):
-    """An asker that takes each instance's answers from a list, and remembers the chats."""
+def scripted(script, finish_reason="stop"):
+    """A chat backend with a list of answers per instance; it records the chats."""
     chats = []
 
-    def ask(questions):
-        for question in questions:
-            chats.append(question.messages)
-            text = script[question.id].pop(0)
+    def complete(requests):
+        for request in requests:
+            chats.append(request.messages)
+            text = script[request.id].pop(0)
             if isinstance(text, Refusal):
-                yield question, text
+                yield request, text
             else:
                 usage = Usage(prompt_tokens=10, completion_tokens=1)
                 yield (
-                    question,
-                    Answer(
+                    request,
+                    ChatResponse(
                         text=text, reasoning="", finish_reason=finish_reason, model="m-1", usage=usage, seconds=0.5, created="now"
                     ),
                 )
 
-    return ask, chats
+    return complete, chats
 
 
-def test_a_wrong_answer_is_asked_again_with_the_reason_in_the_chat():
-    ask, chats = answering({"a": ["Sure!", GOOD]})
-    (banked,) = ask_teacher(teacher(), ask, [make_example("a", response=EXAMPLE.reference_response)])
+def test_a_rejected_answer_is_retried_with_the_reason_in_the_chat():
+    backend, chats = scripted({"a": ["Sure!", GOOD]})
+    (banked,) = thoughts_by_model(teacher(), backend, [make_example("a", response=EXAMPLE.reference_response)])
     assert isinstance(banked, BankedThought)
     assert banked.thought == read(GOOD)
     assert (banked.model, banked.prompt_hash, banked.seconds) == ("m-1", "abc", 1.0)
@@ -211,27 +211,27 @@ def test_a_wrong_answer_is_asked_again_with_the_reason_in_the_chat():
     assert '"Sure!" is none of the lines asked for' in chats[1][2].parts[0]
 
 
-def test_what_never_will_do_is_set_aside_with_all_that_was_said():
-    script = {"a": ["Sure!", "", "Emotion: x"], "b": [GOOD], "c": [Refusal(reason="status 400: no", usage=NOTHING)]}
-    ask, chats = answering(script)
-    found = list(ask_teacher(teacher(), ask, [make_example(name, response="Oh?") for name in "abc"]))
-    assert [one.example_id for one in found] == ["b", "c", "a"]
-    (_, refused, aside) = found
+def test_an_instance_without_a_valid_answer_is_set_aside_with_its_answers():
+    script = {"a": ["Sure!", "", "Emotion: x"], "b": [GOOD], "c": [Refusal(reason="status 400: no", usage=NO_USAGE)]}
+    backend, chats = scripted(script)
+    results = list(thoughts_by_model(teacher(), backend, [make_example(name, response="Oh?") for name in "abc"]))
+    assert [result.example_id for result in results] == ["b", "c", "a"]
+    (_, refused, aside) = results
     assert refused == SetAside(example_id="c", reason="status 400: no", answers=())
     assert aside.reason == "The line Visual Scene is missing or empty."
     assert [text for text, _ in aside.answers] == ["Sure!", "", "Emotion: x"]
     assert len(chats) == 5
 
 
-def test_an_answer_that_was_cut_off_is_no_thought_however_it_looks():
-    ask, _ = answering({"a": [GOOD]}, finish_reason="length")
-    (aside,) = ask_teacher(teacher(attempts=1), ask, [make_example("a")])
+def test_a_truncated_answer_is_rejected_even_if_it_parses():
+    backend, _ = scripted({"a": [GOOD]}, finish_reason="length")
+    (aside,) = thoughts_by_model(teacher(attempts=1), backend, [make_example("a")])
     assert aside.reason.startswith("The answer was cut off")
 
 
-def test_a_bank_keeps_model_usage_and_time_and_reads_one_without_them(tmp_path):
-    ask, _ = answering({"a": [GOOD]})
-    banked = list(ask_teacher(teacher(), ask, [make_example("a")]))
+def test_a_bank_stores_model_usage_and_time_which_are_optional(tmp_path):
+    backend, _ = scripted({"a": [GOOD]})
+    banked = list(thoughts_by_model(teacher(), backend, [make_example("a")]))
     write_bank(tmp_path / "bank.jsonl", banked)
     assert read_bank(tmp_path / "bank.jsonl") == {"a": banked[0]}
     (tmp_path / "own.jsonl").write_text(

@@ -1,1 +1,1 @@
-"""Corpora in, records out: what was said, by whom, in which clip; and the frames of a clip."""
+"""From corpora to records: conversations, their instances, and the frames of their clips."""

@@ -1,6 +1,6 @@
-"""The records that cross folder borders: a clip, a turn, a conversation, and one instance to answer.
+"""The records that cross folder borders: a clip, a turn, a conversation, and an instance with its target response.
 
-Roles are named `seeker` and `supporter` whatever the corpus calls them. All records are frozen; none holds pixels.
+The roles are `seeker` and `supporter`, whatever names the corpus uses. All records are frozen; none holds pixels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """One turn: consecutive utterances of one speaker, joined with a space.
+    """A turn: consecutive utterances of one speaker, joined with a space.
 
     >>> Utterance(speaker="seeker", text="I told you.", emotions=("sadness",))
     Utterance(speaker='seeker', text='I told you.', emotions=('sadness',), strategies=(), clip=None)
@@ -48,8 +48,16 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
-    """A conversation with its turns in order. `notes` maps a turn's index to the corpus's own thoughts before that turn
-    (aspect key -> text); most corpora have none. `source` says where it stands, for messages: `MESC.csv:2-31`."""
+    """A conversation with its turns in order.
+
+    `notes` maps the index of a turn to the corpus's own thoughts before that turn (aspect key -> text); most corpora have none.
+    `source` is file and lines, for messages: `MESC.csv:2-31`.
+
+    >>> turns = (Utterance(speaker="seeker", text="I told you."), Utterance(speaker="supporter", text="Told me what?"))
+    >>> conversation = Conversation(id="mesc-0", split="train", turns=turns, source="MESC.csv:2-3")
+    >>> [example.id for example in support_examples(conversation)]
+    ['mesc-0-1']
+    """
 
     id: str
     split: Split
@@ -60,9 +68,9 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SupportExample:
-    """One instance: the history `C = {U_1 … U_{t-1}}` and the supporter's turn `R_t` that answers it (paper, 3.1).
+    """An instance: the history `C = {U_1 … U_{t-1}}` and the supporter turn `R_t` that follows it (paper, section 3.1).
 
-    `target` is the reference turn with its labels; its clip is never shown to a model. `id` is unique in a dataset.
+    `target` is the reference turn with its labels; a model never sees its clip. `id` is unique in a dataset.
 
     >>> example = SupportExample(
     ...     id="mesc-0-1", split="train", source="MESC.csv:3",
@@ -85,12 +93,12 @@ class SupportExample:
 
     @property
     def last_seeker_text(self) -> str:
-        """Text of the last seeker turn of the history; empty if the seeker has not spoken yet."""
+        """The text of the last seeker turn in the history; empty if there is none."""
         return next((turn.text for turn in reversed(self.history) if turn.speaker == "seeker"), "")
 
 
 def support_examples(conversation: Conversation) -> list[SupportExample]:
-    """Every supporter turn that has an earlier turn becomes an instance with all earlier turns as its history."""
+    """An instance for each supporter turn that has an earlier turn, with all earlier turns as its history."""
     return [
         SupportExample(
             id=f"{conversation.id}-{index}",

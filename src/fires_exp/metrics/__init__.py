@@ -1,1 +1,1 @@
-"""What a table and a dashboard show."""
+"""Metrics: what a table and a dashboard report about systems and classifiers."""

@@ -1,28 +1,72 @@
-"""What systems' responses score against the references: the rows of the table, with intervals and comparisons."""
+"""Metrics of systems' responses against the references: the rows of the table, with intervals and paired comparisons."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from fires_exp.config.schema import MetricsConfig
+from fires_exp.config.scoring import Metric, MetricsConfig
 from fires_exp.errors import FiresError
 from fires_exp.metrics.bootstrap import Floats, draw_resamples, interval, p_value, value
-from fires_exp.metrics.measures import Answer, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
-from fires_exp.metrics.rows import AbsentMetric, Comparison, Evaluation, Measure, MetricRow
+from fires_exp.metrics.measures import ScoredResponse, bleu, diff_epitome, distinct_3, form, meteors, rouge, similarity
+from fires_exp.metrics.rows import AbsentMetric, Measure, MetricComparison, MetricRow, MetricsTable
 from fires_exp.scores.bertscore import BertScore
 from fires_exp.scores.epitome.levels import SupportSkillScorer
 from fires_exp.scores.wordnet import load_wordnet
 
-Family = Callable[[Sequence[Answer]], list[Measure]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricResources:
+    """What metrics may load: the configured encoder and WordNet, both from `cache`, and a scorer of support skills if any."""
+
+    config: MetricsConfig
+    cache: Path
+    device: torch.device
+    scorer: SupportSkillScorer | None
+    progress: bool
+
+
+MeasureResponses = Callable[[Sequence[ScoredResponse]], list[Measure]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricFamily:
+    """Metrics that are computed together. `title` names the family in a table that lacks it; `load` may raise `FiresError`."""
+
+    title: str
+    load: Callable[[MetricResources], MeasureResponses]
+
+
+def _load_meteor(resources: MetricResources) -> MeasureResponses:
+    return partial(meteors, wordnet=load_wordnet(resources.cache))
+
+
+def _load_similarity(resources: MetricResources) -> MeasureResponses:
+    encoder = BertScore(resources.config.similarity, resources.cache, resources.device, progress=resources.progress)
+    return partial(similarity, encoder=encoder)
+
+
+# in the order of a table's rows
+FAMILIES: Mapping[Metric, MetricFamily] = {
+    Metric.bleu_2: MetricFamily(title="BLEU-2", load=lambda resources: bleu),
+    Metric.rouge_l: MetricFamily(title="ROUGE-L", load=lambda resources: rouge),
+    Metric.meteor: MetricFamily(title="METEOR", load=_load_meteor),
+    Metric.distinct_3: MetricFamily(title="Distinct-3", load=lambda resources: distinct_3),
+    Metric.similarity: MetricFamily(title="BERTScore", load=_load_similarity),
+    Metric.diff_epitome: MetricFamily(
+        title="DIFF-EPITOME", load=lambda resources: partial(diff_epitome, scorer=resources.scorer)
+    ),
+}
+FORM = MetricFamily(title="form", load=lambda resources: form)  # reported whatever `metrics.include` says
 
 
 def response_metrics(
-    systems: Mapping[str, Sequence[Answer]],
+    systems: Mapping[str, Sequence[ScoredResponse]],
     config: MetricsConfig,
     *,
     seed: int,
@@ -30,23 +74,24 @@ def response_metrics(
     device: torch.device,
     scorer: SupportSkillScorer | None,
     progress: bool,
-) -> Evaluation:
-    """All metrics of all systems, which answered the same instances in the same order, and each pair of systems compared.
+) -> MetricsTable:
+    """All metrics of all systems, whose responses are to the same instances in the same order, and all pairs of systems compared.
 
-    A metric that can't be had here is absent for every system, with the reason.
+    A metric that cannot be computed is absent for every system, with the reason.
     """
+    resources = MetricResources(config=config, cache=cache, device=device, scorer=scorer, progress=progress)
     measured: dict[str, list[Measure]] = {system: [] for system in systems}
     absent = []
-    for name, load in _families(config, cache, device, scorer, progress=progress).items():
+    for family in (*(family for metric, family in FAMILIES.items() if metric in config.include), FORM):
         try:
-            family = load()
-            found = {system: family(answers) for system, answers in systems.items()}
+            measure_responses = family.load(resources)
+            by_system = {system: measure_responses(responses) for system, responses in systems.items()}
         except FiresError as error:
-            absent.append(AbsentMetric(name=name, reason=str(error)))
+            absent.append(AbsentMetric(name=family.title, reason=str(error)))
         else:
-            for system, measures in found.items():
+            for system, measures in by_system.items():
                 measured[system] += measures
-    (instances,) = {len(answers) for answers in systems.values()}
+    (instances,) = {len(responses) for responses in systems.values()}
     weights_RN = draw_resamples(instances, config.bootstrap_samples, seed)
     resampled = {
         system: {measure.name: measure.scale * measure.statistic(weights_RN) for measure in measures}
@@ -57,8 +102,8 @@ def response_metrics(
         for system, measures in measured.items()
     }
     pairs = itertools.combinations(systems, 2)
-    comparisons = [comparison for pair in pairs for comparison in _compared(pair, rows, resampled, config.confidence)]
-    return Evaluation(
+    comparisons = [comparison for pair in pairs for comparison in _compare(pair, rows, resampled, config.confidence)]
+    return MetricsTable(
         systems=rows,
         measures={system: tuple(measures) for system, measures in measured.items()},
         comparisons=tuple(comparisons),
@@ -66,28 +111,6 @@ def response_metrics(
         bootstrap_samples=config.bootstrap_samples,
         confidence=config.confidence,
     )
-
-
-def _families(
-    config: MetricsConfig, cache: Path, device: torch.device, scorer: SupportSkillScorer | None, *, progress: bool
-) -> dict[str, Callable[[], Family]]:
-    """By the name that stands in the table where a family is absent: what loads it, in the order of the table."""
-    families: dict[str, Callable[[], Family]] = {}
-    if "bleu_2" in config.include:
-        families["BLEU-2"] = lambda: bleu
-    if "rouge_l" in config.include:
-        families["ROUGE-L"] = lambda: rouge
-    if "meteor" in config.include:
-        families["METEOR"] = lambda: partial(meteors, wordnet=load_wordnet(cache))
-    if "distinct_3" in config.include:
-        families["Distinct-3"] = lambda: distinct_3
-    if "similarity" in config.include:
-        families["BERTScore"] = lambda: partial(
-            similarity, encoder=BertScore(config.similarity, cache, device, progress=progress)
-        )
-    if "diff_epitome" in config.include:
-        families["DIFF-EPITOME"] = lambda: partial(diff_epitome, scorer=scorer)
-    return families | {"form": lambda: form}
 
 
 def _row(measure: Measure, instances: int, resampled_R: Floats, confidence: float) -> MetricRow:
@@ -104,13 +127,13 @@ def _row(measure: Measure, instances: int, resampled_R: Floats, confidence: floa
     )
 
 
-def _compared(
+def _compare(
     pair: tuple[str, str],
     rows: Mapping[str, Sequence[MetricRow]],
     resampled: Mapping[str, Mapping[str, Floats]],
     confidence: float,
-) -> list[Comparison]:
-    """The second system against the first, in every metric that has a better direction."""
+) -> list[MetricComparison]:
+    """The second system minus the first, in every metric that has a better direction."""
     first, second = pair
     values = {system: {row.name: row.value for row in rows[system]} for system in pair}
     comparisons = []
@@ -119,7 +142,7 @@ def _compared(
             differences_R = resampled[second][row.name] - resampled[first][row.name]
             low, high = interval(differences_R, confidence)
             comparisons.append(
-                Comparison(
+                MetricComparison(
                     name=row.name,
                     first=first,
                     second=second,

@@ -1,4 +1,4 @@
-"""What a table holds, as records."""
+"""Records of a table of metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Direction = Literal["higher", "lower", "none"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """A metric before it is resampled: `count` is over how many instances; the table has `scale` times the statistic."""
+    """A metric of one system before resampling. Its value is `scale` times the statistic; `count` is its number of instances."""
 
     name: str
     direction: Direction
@@ -26,8 +26,8 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricRow:
-    """One number of a table with what is needed to read it. Scores are times 100, as the paper prints them; `low` to `high` is
-    its interval; `direction` is the better one, `none` for what merely describes; `count` is over how many instances."""
+    """One number of a table. Scores are multiplied by 100, as in the paper; `low` to `high` is the confidence interval;
+    `direction` is the better one, `none` for a descriptive number; `count` is the number of instances."""
 
     name: str
     value: float
@@ -40,8 +40,8 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """`second` minus `first` in one metric, on the same resamples of the same instances."""
+class MetricComparison:
+    """The value of system `second` minus that of `first` in one metric, on the same resamples of the same instances."""
 
     name: str
     first: str
@@ -54,25 +54,25 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AbsentMetric:
-    """A metric that was asked for and could not be had; `reason` says what helps."""
+    """A configured metric that could not be computed; `reason` includes the remedy."""
 
     name: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """What several systems, or one, score on the same instances; `measures` are the systems' rows before they were resampled."""
+class MetricsTable:
+    """The metrics of one or more systems on the same instances; `measures` are the rows before resampling."""
 
     systems: Mapping[str, tuple[MetricRow, ...]]
-    measures: Mapping[str, tuple[Measure, ...]] = field(compare=False)  # arrays have no truth value to compare by
-    comparisons: tuple[Comparison, ...]
+    measures: Mapping[str, tuple[Measure, ...]] = field(compare=False)  # arrays cannot be compared with ==
+    comparisons: tuple[MetricComparison, ...]
     absent: tuple[AbsentMetric, ...]
     bootstrap_samples: int
     confidence: float
 
     def as_json(self) -> dict[str, Any]:
-        """`metrics.json`'s part of it."""
+        """The part of `metrics.json` that describes it."""
         return {
             "policies": {system: [asdict(row) for row in rows] for system, rows in self.systems.items()},
             "comparisons": [asdict(comparison) for comparison in self.comparisons],

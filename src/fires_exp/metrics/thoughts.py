@@ -1,4 +1,4 @@
-"""Which aspects thoughts name (Figure 3)."""
+"""How often thoughts include each aspect (Figure 3)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from fires_exp.thinking.thought import AspectStatus, Thought
 
 
 def aspect_shares(thoughts: Sequence[Thought]) -> dict[Aspect, dict[AspectStatus, float]]:
-    """For each aspect the share of thoughts that include it, omit it, call it neutral or unknown; the four add up to 1.
-    Empty where there is no thought."""
+    """For each aspect the share of thoughts of each status (included, omitted, neutral, unknown); the four sum to 1.
+
+    Empty without thoughts.
+    """
     if not thoughts:
         return {}
     shares: dict[Aspect, dict[AspectStatus, float]] = {}

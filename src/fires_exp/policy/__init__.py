@@ -1,1 +1,1 @@
-"""The model that answers: backbones, adapters, sampling, log-probabilities."""
+"""The policy: a vision-language model with its adapter, and how completions are sampled and scored under it."""

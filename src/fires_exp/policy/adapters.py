@@ -1,7 +1,7 @@
-"""LoRA adapters: put one on, save it in PEFT's format, fold it into the base, tell what is trainable.
+"""LoRA adapters: add one, save it in PEFT's format, merge it into the base, check what is trainable.
 
-Two adapters in a run: SFT's is folded into the base, then GRPO gets a fresh one, and "adapter off" is the SFT model, the
-reference policy of Eq. 2. There is never a second copy of the model.
+A run has two adapters in turn. SFT's is merged into the base, then GRPO gets a fresh one, so that the model with its adapter off
+is the SFT model: the reference policy of Eq. 2. No second copy of the model is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from fires_exp.config.schema import LoraConfig
+from fires_exp.config.model import LoraConfig
 from fires_exp.errors import BackboneError, TrainingError
 from fires_exp.policy.policy import Policy
 from fires_exp.policy.seq2seq import Seq2Seq
@@ -24,13 +24,14 @@ VISION_TOWER = "visual"
 
 
 def add_adapter(policy: Policy, config: LoraConfig, seed: int) -> None:
-    """Put a fresh adapter on a bare backbone; its B matrices are zero, so that nothing changes yet.
+    """Add a fresh adapter to a bare backbone; its B matrices are zero, so outputs do not change yet.
 
-    The adapter's weights are float32 whatever the backbone's are. With `train_vision` the whole tower is a trained part of
-    the adapter, in float32 too (bfloat16 weights would swallow small updates).
+    The adapter's weights are float32 whatever the dtype of the backbone. With `train_vision` the vision tower is trained too, as
+    a part of the adapter and in float32 (bfloat16 weights would round small updates away). Raises `TrainingError` if there is an
+    adapter already, `BackboneError` if `lora.target_modules` matches nothing.
     """
     if isinstance(policy.model, PeftModel):
-        raise TrainingError("the policy has an adapter already; fold it first")
+        raise TrainingError("the policy already has an adapter; merge it first")
     names = [name for name, _ in policy.model.named_modules() if re.fullmatch(config.target_modules, name)]
     if not names:
         raise BackboneError(f"lora.target_modules={config.target_modules} matches no module of the backbone")
@@ -51,23 +52,21 @@ def add_adapter(policy: Policy, config: LoraConfig, seed: int) -> None:
     policy.to(policy.device)
 
 
-def save_activation_memory(policy: Policy | Seq2Seq) -> None:
-    """Recompute activations in the backward pass (gradient checkpointing)."""
+def enable_gradient_checkpointing(policy: Policy | Seq2Seq) -> None:
+    """Recompute activations in the backward pass instead of storing them."""
     model = policy.model
-    # transformers renamed it in 5.2x; machines in use have both
+    # transformers renamed the method in 5.2x, and both versions are in use
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
 
 
 def check_trainable(policy: Policy, config: LoraConfig) -> int:
-    """How many parameters train. Raises `TrainingError` if anything but the adapter would, or if the adapter would not."""
+    """The number of trainable parameters. Raises `TrainingError` unless the adapter is trainable and nothing else is."""
     trainable = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
-    strangers = [name for name, _ in trainable if "lora_" not in name and "modules_to_save" not in name]
+    outside = [name for name, _ in trainable if "lora_" not in name and "modules_to_save" not in name]
     vision = any("modules_to_save" in name for name, _ in trainable)
-    if strangers or not any("lora_B" in name for name, _ in trainable) or vision != config.train_vision:
-        raise TrainingError(
-            f"the adapter was set up wrong: {len(trainable)} trainable tensors, of them {strangers[:3]} outside it"
-        )
+    if outside or not any("lora_B" in name for name, _ in trainable) or vision != config.train_vision:
+        raise TrainingError(f"the adapter was set up wrong: {len(trainable)} trainable tensors, of them {outside[:3]} outside it")
     return sum(parameter.numel() for _, parameter in trainable)
 
 
@@ -76,8 +75,8 @@ def save_adapter(policy: Policy, folder: Path) -> None:
     policy.model.save_pretrained(folder, save_embedding_layers=False)
 
 
-def fold_adapter(policy: Policy, folder: Path) -> None:
-    """Load the adapter of a folder onto a bare backbone and merge it into the weights."""
+def merge_adapter(policy: Policy, folder: Path) -> None:
+    """Load a saved adapter onto a bare backbone and merge it into the weights. Raises `BackboneError` if it does not fit."""
     try:
         adapted = PeftModel.from_pretrained(policy.model, str(folder), is_trainable=False)
     except (OSError, ValueError, RuntimeError) as error:
@@ -90,7 +89,7 @@ def fold_adapter(policy: Policy, folder: Path) -> None:
 
 
 def parameters_hash(policy: nn.Module, trainable: bool) -> str:
-    """sha256 over the bytes of all trainable, or all frozen, parameters, in their order."""
+    """sha256 over names and bytes of all trainable, or all frozen, parameters in their order."""
     digest = hashlib.sha256()
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad == trainable:

@@ -1,39 +1,30 @@
-"""Backbones: every one is a `Qwen2_5_VLForConditionalGeneration` loaded from a folder or a hub id by the same code."""
+"""Backbones: every backbone is a `Qwen2_5_VLForConditionalGeneration`, loaded from a folder or a hub id by the same code."""
 
 from __future__ import annotations
 
 import importlib.util
-import logging
 from pathlib import Path
 
 import torch
-from huggingface_hub.constants import HF_HUB_OFFLINE
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from fires_exp.config.schema import BackboneConfig
+from fires_exp.config.model import Attention, BackboneConfig, BackboneSource, Dtype
 from fires_exp.errors import BackboneError
-from fires_exp.policy.embedded import embedded_backbone, tiny_backbone
 from fires_exp.policy.policy import Policy
+from fires_exp.policy.smollm2_vl import embedded_backbone
+from fires_exp.policy.tiny_models import tiny_backbone
 from fires_exp.prompts.processor import ImageChatProcessor, load_processor
-
-log = logging.getLogger("fires_exp.policy")
+from fires_exp.storage.pretrained import resolve_source, unreachable_model
 
 
 def backbone_source(config: BackboneConfig, cache: Path) -> str:
-    """The folder or hub id that holds the weights; builds embedded backbones on first use."""
-    if config.source == "embedded":
+    """The folder or hub id of the weights. The embedded and tiny backbones are built into `cache` on first use."""
+    if config.source == BackboneSource.embedded:
         return str(embedded_backbone(cache))
-    if config.source == "tiny":
+    if config.source == BackboneSource.tiny:
         return str(tiny_backbone(cache))
     assert config.path is not None
-    if config.path.startswith((".", "/", "~")):
-        folder = Path(config.path).expanduser()
-        if not (folder / "config.json").is_file():
-            raise BackboneError(
-                f"backbone.path={config.path}: no config.json there; write a folder saved by transformers, or a hub id"
-            )
-        return str(folder)
-    return config.path
+    return resolve_source(config.path, "backbone.path")
 
 
 def build_processor(config: BackboneConfig, cache: Path) -> ImageChatProcessor:
@@ -46,7 +37,7 @@ def build_processor(config: BackboneConfig, cache: Path) -> ImageChatProcessor:
 
 
 def build_policy(config: BackboneConfig, cache: Path, device: torch.device) -> Policy:
-    """The backbone on a device, untrained and without adapter. Raises `BackboneError` where its weights can't be had."""
+    """The frozen backbone on a device, without an adapter. Raises `BackboneError` if its weights cannot be loaded."""
     processor = build_processor(config, cache)
     try:
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
@@ -64,27 +55,23 @@ def build_policy(config: BackboneConfig, cache: Path, device: torch.device) -> P
     return policy.eval()
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and on a CPU that multiplies bfloat16 matrices natively, else float32."""
-    if name == "auto":
+def choose_dtype(name: Dtype, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU and on a CPU with bfloat16 matrix instructions, otherwise float32."""
+    if name == Dtype.auto:
         native = device.type == "cuda" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        name = "bfloat16" if native else "float32"
+        name = Dtype.bfloat16 if native else Dtype.float32
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 
 
-def choose_attention(name: str, device: torch.device) -> str:
-    """`auto` is flash_attention_2 where a GPU and the package are there, else sdpa."""
-    if name != "auto":
-        return name
+def choose_attention(name: Attention, device: torch.device) -> str:
+    """`auto` is flash_attention_2 on a GPU if the package is installed, otherwise sdpa."""
+    if name != Attention.auto:
+        return str(name)
     return "flash_attention_2" if device.type == "cuda" and importlib.util.find_spec("flash_attn") else "sdpa"
 
 
 def unreachable(config: BackboneConfig, error: OSError) -> BackboneError:
-    """What is said of a backbone whose files can't be had."""
-    first_line = str(error).strip().splitlines()[0]
-    offline = " (HF_HUB_OFFLINE is set)" if HF_HUB_OFFLINE else ""
-    return BackboneError(
-        f"backbone {config.name}: {config.path or config.source} can't be loaded{offline}: {first_line} "
-        "Write backbone.path=<local folder>, or choose backbone=smollm2_vl, which needs no hub"
-    )
+    """The error for a backbone whose files cannot be loaded."""
+    remedy = "Write backbone.path=<local folder>, or choose backbone=smollm2_vl, which needs no hub"
+    return unreachable_model(f"backbone {config.name}", config.path or config.source, error, remedy)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fires_exp.policy.group_pass import group_pass
+from fires_exp.policy.native.shared_prefix import shared_prefix_logprobs
 from fires_exp.policy.policy import Policy
 from fires_exp.prompts.collate import ModelInputs
 from fires_exp.prompts.processor import EncodedPrompt
@@ -23,24 +23,24 @@ class CompletionLogprobs:
 
 
 def completion_logprobs(policy: Policy, inputs: ModelInputs, temperature: float) -> CompletionLogprobs:
-    """log pi(o_t | q, o_<t) of every completion token, at the temperature that sampling used."""
+    """log pi(o_t | q, o_<t) of every completion token of a padded batch, at the temperature that sampling used."""
     width = inputs.completion_ids.shape[1]
     logits_BCV = policy(inputs, logits_to_keep=width + 1, use_cache=False).logits[:, :-1]
-    return _read_off(policy, logits_BCV, inputs.completion_ids, inputs.completion_mask, temperature)
+    return _gather(policy, logits_BCV, inputs.completion_ids, inputs.completion_mask, temperature)
 
 
 def group_logprobs(
     policy: Policy, prompt: EncodedPrompt, completions: Sequence[Tensor], temperature: float, *, recompute: bool
 ) -> CompletionLogprobs:
-    """The same for several completions (ids [T]) of one prompt, which is read once for all of them, by the native pass.
+    """The same for the completions (ids [C] each) of one prompt, which is read once for all of them, by the native pass.
 
-    `recompute` is gradient checkpointing. LoRA's dropout falls otherwise than in separate sequences.
+    `recompute` is gradient checkpointing. With LoRA dropout the random masks differ from those of separate sequences.
     """
-    logprobs_GC, entropy_GC = group_pass(policy, prompt, completions, temperature, recompute=recompute)
+    logprobs_GC, entropy_GC = shared_prefix_logprobs(policy, prompt, completions, temperature, recompute=recompute)
     return CompletionLogprobs(logprobs_BC=logprobs_GC, entropy_BC=entropy_GC.detach())
 
 
-def _read_off(policy: Policy, logits_BCV: Tensor, ids_BC: Tensor, mask_BC: Tensor, temperature: float) -> CompletionLogprobs:
+def _gather(policy: Policy, logits_BCV: Tensor, ids_BC: Tensor, mask_BC: Tensor, temperature: float) -> CompletionLogprobs:
     all_logprobs_BCV = token_logprobs(policy, logits_BCV, temperature)
     logprobs_BC = all_logprobs_BCV.gather(-1, ids_BC[..., None]).squeeze(-1)
     with torch.no_grad():
@@ -51,6 +51,6 @@ def _read_off(policy: Policy, logits_BCV: Tensor, ids_BC: Tensor, mask_BC: Tenso
 
 
 def token_logprobs(policy: Policy, logits: Tensor, temperature: float) -> Tensor:
-    """Logits [..., V] of any dtype to float32 log-probabilities: suppressed tokens out, then the temperature."""
+    """Float32 log-probabilities from logits [..., V] of any dtype: suppressed tokens are masked, then the temperature applies."""
     logits = logits.float().masked_fill(policy.suppressed_V, float("-inf"))
     return torch.log_softmax(logits / temperature, dim=-1)

@@ -1,4 +1,4 @@
-"""The model that answers, with what every pass needs to know about it."""
+"""The policy: the model with what every pass needs to know about it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fires_exp.prompts.processor import EncodedPrompt, ImageChatProcessor
 class Policy(nn.Module):
     """A Qwen2.5-VL, bare or with one PEFT adapter, and its processor.
 
-    `suppressed_V` [V] bool marks tokens that no completion may hold: every special token but the end of a turn, and rows of the
-    vocabulary that no token uses. Sampling and scoring both give them probability zero, so they see the same distribution.
+    `suppressed_V` [V] bool is True for tokens that no completion may contain: every special token except the end of a turn, and
+    vocabulary rows without a token. Sampling and scoring both give them probability zero, so their distributions are the same.
     """
 
     suppressed_V: Tensor
@@ -38,7 +38,7 @@ class Policy(nn.Module):
 
     @property
     def qwen(self) -> Any:
-        """The `Qwen2_5_VLForConditionalGeneration` below the adapter, if there is one."""
+        """The `Qwen2_5_VLForConditionalGeneration`, without the PEFT wrapper."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     @property
@@ -54,10 +54,10 @@ class Policy(nn.Module):
         return self.suppressed_V.device
 
     def positions(self, inputs: ModelInputs) -> Tensor:
-        """mRoPE positions [3, B, T] (time, height, width); padding is not counted, text after images goes on from their extent.
+        """mRoPE positions [3, B, T] (time, height, width). Padding is not counted; text after images continues from their extent.
 
-        Computed here and passed on explicitly: left to itself, the model keeps state between calls and falls back to
-        one-dimensional positions where it misses the token types.
+        Computed here and passed explicitly: the model itself keeps state between calls, and falls back to one-dimensional
+        positions without token types.
         """
         positions: Tensor
         positions, _ = self.qwen.model.get_rope_index(
@@ -68,48 +68,48 @@ class Policy(nn.Module):
         )
         return positions
 
-    def picture_states(self, prompt: EncodedPrompt) -> Tensor:
-        """What the vision tower makes of a prompt's pictures [image tokens, K], in their order."""
+    def image_embeds(self, prompt: EncodedPrompt) -> Tensor:
+        """Output of the vision tower for a prompt's frames [image tokens, D], in their order."""
         pixels, grid = prompt.pixel_values.to(self.device), prompt.image_grid_thw.to(self.device)
-        seen: Tensor = torch.cat(self.qwen.model.get_image_features(pixels, grid).pooler_output)
-        return seen
+        embeds_TD: Tensor = torch.cat(self.qwen.model.get_image_features(pixels, grid).pooler_output)
+        return embeds_TD
 
-    def look(self, prompt: EncodedPrompt) -> EncodedPrompt:
-        """The prompt with its pictures seen: a frozen tower need not look again in every pass."""
+    def encode_images(self, prompt: EncodedPrompt) -> EncodedPrompt:
+        """The prompt with its `image_embeds` computed, so that later passes skip the vision tower. For a frozen tower only."""
         if not len(prompt.pixel_values):
             return prompt
         with torch.no_grad():
-            return replace(prompt, picture_states=self.picture_states(prompt))
+            return replace(prompt, image_embeds=self.image_embeds(prompt))
 
-    def token_states(self, ids_T: Tensor) -> Tensor:
-        """Embeddings [T, K] of text tokens."""
-        states: Tensor = self.qwen.get_input_embeddings()(ids_T)
-        return states
+    def token_embeds(self, ids_T: Tensor) -> Tensor:
+        """Embeddings [T, D] of text tokens."""
+        embeds_TD: Tensor = self.qwen.get_input_embeddings()(ids_T)
+        return embeds_TD
 
-    def prompt_states(self, prompt: EncodedPrompt) -> Tensor:
-        """Embeddings [T, K] of a prompt, pictures in their places."""
-        states_TK = self.token_states(prompt.prompt_ids.to(self.device))
+    def prompt_embeds(self, prompt: EncodedPrompt) -> Tensor:
+        """Embeddings [T, D] of a prompt, with those of its frames at the image tokens."""
+        embeds_TD = self.token_embeds(prompt.prompt_ids.to(self.device))
         if not len(prompt.pixel_values):
-            return states_TK
-        seen = self.picture_states(prompt) if prompt.picture_states is None else prompt.picture_states
-        places_T1 = (prompt.token_types == 1)[:, None].to(self.device)
-        return states_TK.masked_scatter(places_T1, seen.to(states_TK.dtype))
+            return embeds_TD
+        image_embeds = self.image_embeds(prompt) if prompt.image_embeds is None else prompt.image_embeds
+        image_mask_T1 = (prompt.token_types == 1)[:, None].to(self.device)
+        return embeds_TD.masked_scatter(image_mask_T1, image_embeds.to(embeds_TD.dtype))
 
     def forward(self, inputs: ModelInputs, **kwargs: Any) -> Any:
         """One pass over a padded batch; `kwargs` go to the model (`logits_to_keep`, `past_key_values`, …)."""
-        pictures = len(inputs.pixel_values) > 0
+        has_images = len(inputs.pixel_values) > 0
         return self.model(
             input_ids=inputs.input_ids,
             attention_mask=inputs.attention_mask.long(),
             position_ids=self.positions(inputs),
-            pixel_values=inputs.pixel_values if pictures else None,
-            image_grid_thw=inputs.image_grid_thw if pictures else None,
+            pixel_values=inputs.pixel_values if has_images else None,
+            image_grid_thw=inputs.image_grid_thw if has_images else None,
             **kwargs,
         )
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Dropout and gradient checkpointing off inside (checkpointing would switch the cache off), the mode restored after."""
+        """Evaluation mode inside the block: no dropout, and no gradient checkpointing, which would disable the cache."""
         was_training = self.training
         self.eval()
         try:
@@ -119,6 +119,6 @@ class Policy(nn.Module):
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
-        """Inside, the model is the reference policy: the adapter is off, nothing is trained."""
+        """Inside the block the model is the reference policy: adapter off, evaluation mode, no gradients."""
         with self.evaluating(), self.model.disable_adapter(), torch.no_grad():
             yield

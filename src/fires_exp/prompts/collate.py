@@ -1,5 +1,4 @@
-"""Instances side by side: prompts padded on the left, completions on the right, so that every prompt ends and every
-completion begins at the same place."""
+"""Batches: prompts padded on the left and completions on the right, so that all completions begin at the same position."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ class ModelInputs:
     """A padded batch of B sequences of T tokens, each a prompt with or without a completion.
 
     input_ids, token_types [B, T] int64 · attention_mask [B, T] bool, True = counts · pixel_values [patches of all rows, 1176]
-    and image_grid_thw [images of all rows, 3], row after row · completion_ids [B, C] int64 and completion_mask [B, C] bool are
-    the last C columns, C = 0 for prompts alone.
+    and image_grid_thw [images of all rows, 3], in row order · completion_ids [B, C] int64 and completion_mask [B, C] bool: the
+    last C columns; C = 0 without completions.
     """
 
     input_ids: Tensor
@@ -35,7 +34,7 @@ class ModelInputs:
 
 
 def collate(prompts: Sequence[EncodedPrompt], completions: Sequence[Tensor] | None = None, *, pad_id: int) -> ModelInputs:
-    """One row a prompt, or a prompt and its completion (ids [T]); both sequences have the same length."""
+    """One row per prompt, followed by its completion (ids [C]) if `completions` are given, one per prompt."""
     if completions is None:
         completions = [torch.zeros(0, dtype=torch.long)] * len(prompts)
     ids = pad_sequence([prompt.prompt_ids for prompt in prompts], True, pad_id, padding_side="left")
@@ -55,5 +54,5 @@ def collate(prompts: Sequence[EncodedPrompt], completions: Sequence[Tensor] | No
 
 
 def lengths_mask(lengths: Sequence[int]) -> Tensor:
-    """[B, max] bool: True for the first `length` columns of each row."""
+    """[B, max(lengths)] bool: True for the first `length` columns of each row."""
     return torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]

@@ -1,4 +1,4 @@
-"""What a judge is asked: which of two supporters does more for the seeker."""
+"""Prompts for a judge that compares two supporters' texts for the same moment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from fires_exp.endpoint.chat import ChatMessage
+from fires_exp.services.messages import ChatMessage
 
 TASK = (
     "You compare what two supporters, A and B, make of the same moment of an emotional support conversation. Judge by what it "
@@ -19,14 +19,14 @@ BETTER_RESPONSE = "Which response helps the seeker more at this point?"
 
 
 def judge_messages(shown: Sequence[str | Image.Image], question: str, a: str, b: str) -> tuple[ChatMessage, ...]:
-    """The chat whose next message is a verdict. `shown` is the conversation before; each side is one line, so that neither can
-    write the other's."""
+    """The chat whose next message is a verdict. `shown` is the conversation before. Each side is put on one line, so that neither
+    can imitate the line of the other."""
     parts = ("Conversation:\n", *shown, f"\nA: {in_one_line(a)}\nB: {in_one_line(b)}\n\n{question} {ANSWER}")
     return (ChatMessage(role="system", parts=(TASK,)), ChatMessage(role="user", parts=parts))
 
 
-def once_more() -> ChatMessage:
-    """What a judge hears after an answer that is no verdict."""
+def retry_message() -> ChatMessage:
+    """The reply to an answer that is not a verdict."""
     return ChatMessage(role="user", parts=(f"That is no verdict. {ANSWER}",))
 
 

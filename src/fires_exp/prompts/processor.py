@@ -1,13 +1,12 @@
 """Conversations to token ids and image patches.
 
-Key frames are images, so no video processor is needed; the stock `Qwen2_5_VLProcessor` insists on one, and on torchvision
-with it. `ImageChatProcessor` is that class without both.
+Key frames are images, so no video processor is needed. `Qwen2_5_VLProcessor` requires one, and torchvision with it;
+`ImageChatProcessor` is that class without either.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.processing_utils import ProcessorMixin
 
 from fires_exp.data.records import Role, SupportExample, Utterance
-from fires_exp.endpoint.chat import ChatMessage
 from fires_exp.errors import DataError
 from fires_exp.prompts.templates import SPEAKER_NAMES, chat_messages
+from fires_exp.prompts.truncation import fit_history
+from fires_exp.services.messages import ChatMessage
 from fires_exp.thinking.aspects import ThinkingPlan
 
 
@@ -50,8 +50,8 @@ class EncodedPrompt:
     """One instance as model input, unpadded.
 
     prompt_ids [T] int64 · token_types [T] int64, 1 over image tokens · pixel_values [patches, 1176] float32 and
-    image_grid_thw [F, 3] int64, empty without frames · dropped_turns: oldest turns that did not fit · picture_states: what a
-    frozen vision tower made of the pictures, where it has looked already (`Policy.look`).
+    image_grid_thw [F, 3] int64, empty without frames · dropped_turns: oldest turns that did not fit · image_embeds: what a
+    frozen vision tower made of the pictures, where it has looked already (`Policy.encode_images`).
     """
 
     example: SupportExample
@@ -60,11 +60,11 @@ class EncodedPrompt:
     pixel_values: Tensor
     image_grid_thw: Tensor
     dropped_turns: int
-    picture_states: Tensor | None = None
+    image_embeds: Tensor | None = None
 
 
 class PromptEncoder:
-    """Encodes instances for one backbone and plan; `max_tokens` counts the whole prompt, image tokens included."""
+    """Encodes instances for one backbone and plan; `max_tokens` limits the whole prompt, including image tokens."""
 
     def __init__(self, processor: ImageChatProcessor, plan: ThinkingPlan, max_tokens: int) -> None:
         self.processor = processor
@@ -72,75 +72,73 @@ class PromptEncoder:
         self.max_tokens = max_tokens
 
     def encode(self, example: SupportExample, frames: Sequence[Sequence[Image.Image]]) -> EncodedPrompt:
-        """Encode an instance; `frames` has one list a history turn.
+        """Encode an instance; `frames` has one list per history turn.
 
-        Where the prompt is longer than `max_tokens`, the oldest whole turns go, each with its frames, until it fits: no
-        image's tokens are ever cut. Raises `DataError` if the last turn alone does not fit.
+        Where the prompt is longer than `max_tokens`, the oldest whole turns are dropped, each with its frames, until it fits: the
+        tokens of an image are never cut. Raises `DataError` if the last turn alone does not fit.
         """
-        image_tokens = [[self._tokens_of(frame) for frame in turn] for turn in frames]
+        image_tokens = [[self._image_tokens(frame) for frame in turn] for turn in frames]
 
-        def fits(dropped: int) -> bool:
-            text = self._text(example, image_tokens, dropped)
-            # each image stands in the text as one placeholder token and becomes as many as it has merged patches
+        def render(dropped: int) -> tuple[str, int]:
+            text = self._text(example.history[dropped:], [len(turn) for turn in image_tokens[dropped:]])
+            # the text holds one placeholder token per image, which expands to as many tokens as the image has merged patches
             extra = sum(tokens - 1 for turn in image_tokens[dropped:] for tokens in turn)
-            return len(self.processor.tokenizer(text).input_ids) + extra <= self.max_tokens
+            return text, len(self.processor.tokenizer(text).input_ids) + extra
 
-        turns = len(example.history)
-        # a prompt without its oldest turn is shorter, so a history of a thousand turns need not be encoded a thousand times
-        dropped = 0 if fits(0) else bisect_left(range(turns), True, lo=1, key=fits)
-        if dropped < turns:
-            text = self._text(example, image_tokens, dropped)
-            return _encoded(self.processor, example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
-        raise DataError(
-            f"{example.source or example.id}: the last turn of {example.id} with its frames is longer than "
-            f"prompt.max_tokens={self.max_tokens}; raise it, or lower frames.max_frames or frames.max_pixels"
+        dropped, text = fit_history(
+            render,
+            example,
+            limit=self.max_tokens,
+            limit_key="prompt.max_tokens",
+            lower_keys=("frames.max_frames", "frames.max_pixels"),
         )
+        return _encoded(self.processor, example, text, [frame for turn in frames[dropped:] for frame in turn], dropped)
 
     def check_fits(self, examples: Iterable[SupportExample]) -> None:
         """Raises `DataError` if the last turn of an instance is too long even without frames: before a run, not in its middle."""
-        room = {role: self.max_tokens - self._most_tokens_around(role) for role in SPEAKER_NAMES}
-        # no token is less than a byte, so only texts with more bytes than there is room for tokens have to be encoded
-        doubtful = (example for example in examples if _bytes_of(example.history[-1].text) > room[example.history[-1].speaker])
-        lengths = [(self._shortest(example), example) for example in doubtful]
+        text_limits = {role: self.max_tokens - self._max_template_tokens(role) for role in SPEAKER_NAMES}
+        # a token has at least one byte, so only texts with more bytes than the limit have to be tokenized
+        candidates = (
+            example for example in examples if _byte_count(example.history[-1].text) > text_limits[example.history[-1].speaker]
+        )
+        lengths = [(self._shortest_length(example), example) for example in candidates]
         too_long = [(length, example) for length, example in lengths if length > self.max_tokens]
         if too_long:
-            length, longest = max(too_long, key=lambda found: found[0])
+            length, longest = max(too_long, key=lambda item: item[0])
             raise DataError(
-                f"{longest.source or longest.id}: the last turn of {longest.id} alone makes {length} tokens "
-                f"({len(too_long)} instances are longer than prompt.max_tokens={self.max_tokens}); raise it"
+                f"{longest.source or longest.id}: with the last turn of {longest.id} alone, the prompt has {length} tokens "
+                f"({len(too_long)} instances exceed prompt.max_tokens={self.max_tokens}); raise it"
             )
 
-    def _most_tokens_around(self, speaker: Role) -> int:
-        """At least as many tokens as the shortest prompt with a turn of this speaker has beside the turn's own text."""
+    def _max_template_tokens(self, speaker: Role) -> int:
+        """An upper bound on the tokens of a one-turn prompt of this speaker, apart from the turn's own text."""
         turn = Utterance(speaker=speaker, text="")
-        empty = self._text_of([turn], [0])
-        # special tokens part the user's message from the rest; what stands in it with the text may be cut otherwise beside it
-        return len(self.processor.tokenizer(empty).input_ids) + _bytes_of(f"user\n{SPEAKER_NAMES[speaker]}: ")
+        empty = self._text([turn], [0])
+        # special tokens separate the user's message from the rest; within it, the speaker's name may be tokenized differently
+        # next to the text
+        return len(self.processor.tokenizer(empty).input_ids) + _byte_count(f"user\n{SPEAKER_NAMES[speaker]}: ")
 
-    def _shortest(self, example: SupportExample) -> int:
-        return len(self.processor.tokenizer(self._text_of(example.history[-1:], [0])).input_ids)
+    def _shortest_length(self, example: SupportExample) -> int:
+        return len(self.processor.tokenizer(self._text(example.history[-1:], [0])).input_ids)
 
     def completion_ids(self, text: str) -> Tensor:
         """A completion as ids [T], closed by the end-of-turn token."""
         tokenizer = self.processor.tokenizer
         return torch.tensor([*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id])
 
-    def _tokens_of(self, frame: Image.Image) -> int:
+    def _image_tokens(self, frame: Image.Image) -> int:
         image_processor = self.processor.image_processor
         patches: int = image_processor.get_number_of_image_patches(frame.height, frame.width, {})
         return patches // int(image_processor.merge_size) ** 2
 
-    def _text(self, example: SupportExample, image_tokens: Sequence[Sequence[int]], dropped: int) -> str:
-        return self._text_of(example.history[dropped:], [len(turn) for turn in image_tokens[dropped:]])
-
-    def _text_of(self, history: Sequence[Utterance], frame_counts: Sequence[int]) -> str:
+    def _text(self, history: Sequence[Utterance], frame_counts: Sequence[int]) -> str:
         messages = chat_messages(history, frame_counts, self.plan)
         text: str = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return text
 
 
 def encode_chat(processor: ImageChatProcessor, example: SupportExample, messages: Sequence[ChatMessage]) -> EncodedPrompt:
-    """Any chat about an instance as model input."""
+    """Any chat as model input; `example` is the instance that it belongs to."""
     chat = [
         {
             "role": message.role,
@@ -149,8 +147,8 @@ def encode_chat(processor: ImageChatProcessor, example: SupportExample, messages
         for message in messages
     ]
     text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    pictures = [part for message in messages for part in message.parts if not isinstance(part, str)]
-    return _encoded(processor, example, text, pictures, 0)
+    images = [part for message in messages for part in message.parts if not isinstance(part, str)]
+    return _encoded(processor, example, text, images, 0)
 
 
 def _encoded(
@@ -167,6 +165,6 @@ def _encoded(
     )
 
 
-def _bytes_of(text: str) -> int:
-    """The bytes of a text, or of what a tokenizer may normalise it to where that is more."""
+def _byte_count(text: str) -> int:
+    """The bytes of a text or of its Unicode normal form, whichever has more: a tokenizer may normalize first."""
     return len(text) if text.isascii() else max(len(form.encode()) for form in (text, unicodedata.normalize("NFKD", text)))

@@ -1,4 +1,4 @@
-"""What a teacher is asked: the thinking that led from a conversation to its supporter's response (paper, 3.3 and Appendix A)."""
+"""Prompts for a teacher that reconstructs the thinking before a supporter's response (paper, 3.3 and Appendix A)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from PIL import Image
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import ChatMessage
-from fires_exp.prompts.templates import told
+from fires_exp.prompts.templates import history_parts
+from fires_exp.services.messages import ChatMessage
 from fires_exp.thinking.aspects import Aspect, ThinkingPlan
 from fires_exp.thinking.demonstrations import DEMONSTRATIONS
 from fires_exp.thinking.teacher_answer import NOT_HELPFUL, UNKNOWN
@@ -32,12 +32,12 @@ BRIEF = "At most one or two short sentences {each}. Plain text, nothing else: no
 def teacher_messages(
     example: SupportExample, frames: Sequence[Sequence[Image.Image]], plan: ThinkingPlan
 ) -> tuple[ChatMessage, ...]:
-    """Instructions, the demonstrations as a chat, then the instance; `frames` has one list a history turn."""
-    return (*_opening(plan), _case(example, frames, "", plan))
+    """Instructions, the demonstrations as a chat, then the instance; `frames` has one list per history turn."""
+    return (*_opening(plan), _instance_message(example, frames, "", plan))
 
 
 def instructions(plan: ThinkingPlan) -> str:
-    """The system message of a plan that thinks."""
+    """The system message for a plan with thinking."""
     if plan.kind == "free":
         return "\n".join(
             [ROLE, f"{TASK}, as one short paragraph in the supporter's voice.", NO_LEAK, BRIEF.format(each="in all")]
@@ -61,44 +61,46 @@ def instructions(plan: ThinkingPlan) -> str:
     )
 
 
-def once_more(problem: str) -> ChatMessage:
-    """What a teacher hears after an answer that is no thought."""
+def retry_message(problem: str) -> ChatMessage:
+    """The reply to a rejected answer."""
     return ChatMessage(role="user", parts=(f"{problem} Write the whole answer again.",))
 
 
 def prompt_hash(plan: ThinkingPlan) -> str:
-    """Twelve hex digits that change with any word that a teacher is told before the instance itself."""
-    text = "\x1f".join(str(part) for message in (*_opening(plan), once_more("")) for part in message.parts)
+    """Twelve hex digits that depend on every prompt text except the instance."""
+    text = "\x1f".join(str(part) for message in (*_opening(plan), retry_message("")) for part in message.parts)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _opening(plan: ThinkingPlan) -> list[ChatMessage]:
     messages = [ChatMessage(role="system", parts=(instructions(plan),))]
     for demonstration in DEMONSTRATIONS:
-        nothing: list[list[Image.Image]] = [[] for _ in demonstration.example.history]
-        messages.append(_case(demonstration.example, nothing, demonstration.frames, plan))
+        no_frames: list[list[Image.Image]] = [[] for _ in demonstration.example.history]
+        messages.append(_instance_message(demonstration.example, no_frames, demonstration.frames, plan))
         messages.append(ChatMessage(role="assistant", parts=(demonstration.answer(plan),)))
     return messages
 
 
-def _case(example: SupportExample, frames: Sequence[Sequence[Image.Image]], described: str, plan: ThinkingPlan) -> ChatMessage:
-    parts: list[str | Image.Image] = ["Conversation:\n", *told(example.history, frames)]
-    if described:
-        parts.append(f"Last frame: {described}\n")
-    parts += [_labels(example, plan), f"The supporter's response: {example.reference_response}"]
+def _instance_message(
+    example: SupportExample, frames: Sequence[Sequence[Image.Image]], frame_description: str, plan: ThinkingPlan
+) -> ChatMessage:
+    parts: list[str | Image.Image] = ["Conversation:\n", *history_parts(example.history, frames)]
+    if frame_description:
+        parts.append(f"Last frame: {frame_description}\n")
+    parts += [_label_hint(example, plan), f"The supporter's response: {example.reference_response}"]
     return ChatMessage(role="user", parts=tuple(part for part in parts if part))
 
 
-def _labels(example: SupportExample, plan: ThinkingPlan) -> str:
-    """What the corpus's annotators say, for the aspects that the plan has (a free plan hears both)."""
+def _label_hint(example: SupportExample, plan: ThinkingPlan) -> str:
+    """The corpus's labels for the aspects of the plan; both labels for a free plan."""
     emotions = next((turn.emotions for turn in reversed(example.history) if turn.speaker == "seeker"), ())
     hints = {
         Aspect.EMOTION: ("the seeker's emotion", emotions),
         Aspect.RESPONSE_STRATEGY: ("strategy", example.target.strategies),
     }
-    told = [
+    named_labels = [
         f"{name}: {', '.join(labels)}"
         for aspect, (name, labels) in hints.items()
         if labels and (aspect in plan.aspects or plan.kind == "free")
     ]
-    return f"Annotators' labels, as a hint ({'; '.join(told)})\n" if told else ""
+    return f"Annotators' labels, as a hint ({'; '.join(named_labels)})\n" if named_labels else ""

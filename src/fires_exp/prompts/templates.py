@@ -1,7 +1,7 @@
-"""What a model is told: a system prompt for each plan, and the conversation as one user message.
+"""Prompts of the policies: a system prompt for each plan, and the conversation as one user message.
 
-The paper's system prompt asks for thinking and a response in general words (3.4.1). Ours also names the plan's aspects and
-the form, since "w/o <aspect>" takes an aspect out of the prompt too (`docs/implementation.md`).
+The paper's system prompt requests thinking and a response in general words (3.4.1). Ours also names the plan's aspects and the
+format, since "w/o <aspect>" removes an aspect from the prompt too (`docs/implementation.md`).
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def system_prompt(plan: ThinkingPlan) -> str:
     return f"{ROLE} Think first about {choice}, then reply.\n{aspects}\nWrite exactly:\n{form}"
 
 
-def told(history: Sequence[Utterance], frames: Sequence[Sequence[Image.Image]]) -> list[str | Image.Image]:
-    """A history as lines, each turn's frames before it, for a model behind a service; `frames` has one list a turn."""
+def history_parts(history: Sequence[Utterance], frames: Sequence[Sequence[Image.Image]]) -> list[str | Image.Image]:
+    """A history as message parts: one line per turn, after the turn's frames; `frames` has one list per turn."""
     parts: list[str | Image.Image] = []
-    for turn, pictures in zip(history, frames, strict=True):
-        parts += [*pictures, f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"]
+    for turn, images in zip(history, frames, strict=True):
+        parts += [*images, f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"]
     return parts
 
 
 def chat_messages(history: Sequence[Utterance], frame_counts: Sequence[int], plan: ThinkingPlan) -> list[dict[str, Any]]:
-    """System and user message in the chat format of transformers; a turn's images stand before its text.
+    """System and user message in the chat format of transformers; a turn's images precede its text.
 
-    `frame_counts` has one entry a turn.
+    `frame_counts` has one entry per turn.
     """
     parts: list[dict[str, str]] = []
-    for turn, frames in zip(history, frame_counts, strict=True):
-        parts.extend({"type": "image"} for _ in range(frames))
+    for turn, frame_count in zip(history, frame_counts, strict=True):
+        parts.extend({"type": "image"} for _ in range(frame_count))
         parts.append({"type": "text", "text": f"{SPEAKER_NAMES[turn.speaker]}: {turn.text}\n"})
     parts[-1]["text"] = parts[-1]["text"].rstrip("\n")
     return [

@@ -1,1 +1,1 @@
-"""From a run folder to tables, figures and one page."""
+"""The record, tables, figures and page of a run."""

@@ -1,9 +1,11 @@
-"""Tables as text."""
+"""The tables of a run as text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from fires_exp.report.text_tables import text_table
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -12,7 +14,7 @@ SHARE_COLUMNS = ("included", "neutral", "unknown", "omitted")
 
 
 def evaluation_text(table: Mapping[str, Any]) -> str:
-    """What `metrics.json` says: the policies with their intervals, their comparisons, what is absent and why."""
+    """The content of `metrics.json`: policies with intervals, comparisons, and why a metric is missing."""
     parts = [metrics_table(table["policies"])]
     if table["comparisons"]:
         parts.append(comparisons_table(table["comparisons"]))
@@ -24,41 +26,38 @@ def evaluation_text(table: Mapping[str, Any]) -> str:
 
 
 def metrics_table(policies: Mapping[str, Rows]) -> str:
-    """One line a metric, one column a policy, the best value of each line marked with a star, intervals behind."""
+    """A line for each metric and a column for each policy; a star marks the best value of a line."""
     by_name = {policy: {row["name"]: row for row in rows} for policy, rows in policies.items()}
     names = list(dict.fromkeys(row["name"] for rows in policies.values() for row in rows))
-    lines = [["", *policies]]
+    lines = []
     for name in names:
         rows = [by_name[policy].get(name) for policy in policies]
         best = best_value([row for row in rows if row is not None])
         direction = next(row["direction"] for row in rows if row is not None)
         cells = ["–" if row is None else _cell(row, is_best=row["value"] == best) for row in rows]
         lines.append([f"{name} {ARROWS[direction]}".strip(), *cells])
-    return aligned(lines)
+    return text_table(["", *policies], lines)
 
 
 def comparisons_table(comparisons: Rows) -> str:
-    """One line a metric, one column a pair of systems: how far the second is from the first, and how surprising that is."""
+    """A line for each metric and a column for each pair of policies: second minus first, with the p-value."""
     pairs = list(dict.fromkeys((row["first"], row["second"]) for row in comparisons))
     cells = {
         (row["name"], row["first"], row["second"]): f"{row['difference']:+.2f}  p {row['p_value']:.3f}" for row in comparisons
     }
-    lines = [["difference, p-value", *(f"{second} vs {first}" for first, second in pairs)]]
-    lines += [
-        [name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in dict.fromkeys(row["name"] for row in comparisons)
-    ]
-    return aligned(lines)
+    header = ["difference, p-value", *(f"{second} vs {first}" for first, second in pairs)]
+    names = dict.fromkeys(row["name"] for row in comparisons)
+    return text_table(header, [[name, *(cells.get((name, *pair), "–") for pair in pairs)] for name in names])
 
 
 def shares_table(shares: Mapping[str, Mapping[str, float]], *, count: int) -> str:
-    """Figure 3 in numbers: one line an aspect, percentages of thoughts that include it, call it neutral or unknown, omit it."""
-    lines = [[f"% of {count} thoughts", *SHARE_COLUMNS]]
-    lines += [[name, *(f"{100 * of_aspect[status]:.1f}" for status in SHARE_COLUMNS)] for name, of_aspect in shares.items()]
-    return aligned(lines)
+    """Figure 3 in numbers: by aspect, the percentages of thoughts that include it, call it neutral or unknown, or omit it."""
+    rows = [[name, *(f"{100 * of_aspect[status]:.1f}" for status in SHARE_COLUMNS)] for name, of_aspect in shares.items()]
+    return text_table([f"% of {count} thoughts", *SHARE_COLUMNS], rows)
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
-    """A row's or a comparison's interval; nothing where it was scored before there were any.
+    """The interval of a row or a comparison; empty for a row without one.
 
     >>> interval_text({"low": 13.94, "high": 16.6})
     '[13.9, 16.6]'
@@ -67,7 +66,7 @@ def interval_text(row: Mapping[str, Any]) -> str:
 
 
 def best_value(rows: Rows) -> float | None:
-    """The best of several values of one metric; None where the metric has no better direction, or all are equal."""
+    """The best of several values of a metric; None where the metric has no direction, or all values are equal."""
     if len(rows) < 2 or rows[0]["direction"] == "none":
         return None
     values = [float(row["value"]) for row in rows]
@@ -77,8 +76,8 @@ def best_value(rows: Rows) -> float | None:
 
 
 def skill_table(test: Mapping[str, Any]) -> str:
-    """A scorer's own test, from its `test.json`: one line a mechanism, the majority guess beside it."""
-    head = [
+    """A scorer's test, from its `test.json`: a line for each mechanism, with the scores of always guessing the majority level."""
+    header = [
         "",
         "accuracy",
         "macro-F1",
@@ -89,7 +88,7 @@ def skill_table(test: Mapping[str, Any]) -> str:
         "calibration error",
         "loss",
     ]
-    lines = [head]
+    lines = []
     for name, row in test["mechanisms"].items():
         rationale = row["rationale_token_f1"]
         lines.append(
@@ -105,22 +104,9 @@ def skill_table(test: Mapping[str, Any]) -> str:
                 row["chosen"]["loss"],
             ]
         )
-    return f"{test['scorer']}: {test['test_pairs']} test pairs, seed {test['seed']}\n" + aligned(lines)
+    return f"{test['scorer']}: {test['test_pairs']} test pairs, seed {test['seed']}\n" + text_table(header, lines)
 
 
 def _cell(row: Mapping[str, Any], *, is_best: bool) -> str:
     number = f"{row['value']:.2f}{'*' if is_best else ' '}"
     return f"{number} {interval_text(row):<14}" if interval_text(row) else number
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right, a rule below the first line."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    texts = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join(text.rstrip() for text in (texts[0], "-" * len(texts[0]), *texts[1:]))

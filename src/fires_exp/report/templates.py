@@ -1,4 +1,4 @@
-"""Pages from their templates; all text of models and datasets is escaped."""
+"""HTML pages from templates, with all texts escaped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render(template: str, **facts: object) -> str:
-    """A template of this folder or one below it, filled."""
+    """Fill a template, given by its path in the package."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parents[1]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,1 +1,1 @@
-"""Text in, number out. Rewards and metrics both read them."""
+"""Scores: functions from text to a number, used by rewards and by metrics."""

@@ -1,4 +1,4 @@
-"""Distinct-n (Li et al., 2016): different n-grams over all n-grams, of the corpus or of each response."""
+"""Distinct-n (Li et al., 2016): the share of n-grams that are different, over the corpus or over one response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def ngrams(text: str, n: int) -> list[tuple[str, ...]]:
 
 
 def distinct(responses: Sequence[str], n: int) -> float:
-    """Different n-grams of all responses together over all their n-grams, in [0, 1]; 0 where there is none."""
+    """The number of different n-grams of all responses divided by the number of their n-grams, in [0, 1]; 0 without n-grams."""
     grams = [gram for response in responses for gram in ngrams(response, n)]
     return _share(len(set(grams)), len(grams))
 
@@ -23,9 +23,12 @@ def distinct(responses: Sequence[str], n: int) -> float:
 def distinct_without_each(responses: Sequence[str], n: int) -> list[float]:
     """`distinct` of the corpus without its first response, without its second, and so on."""
     by_response = [ngrams(response, n) for response in responses]
-    holders = Counter(gram for grams in by_response for gram in set(grams))
+    response_counts = Counter(gram for grams in by_response for gram in set(grams))
     total = sum(map(len, by_response))
-    return [_share(len(holders) - sum(holders[gram] == 1 for gram in set(grams)), total - len(grams)) for grams in by_response]
+    return [
+        _share(len(response_counts) - sum(response_counts[gram] == 1 for gram in set(grams)), total - len(grams))
+        for grams in by_response
+    ]
 
 
 def _share(different: int, count: int) -> float:

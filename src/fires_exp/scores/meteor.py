@@ -1,4 +1,4 @@
-"""METEOR."""
+"""METEOR (Banerjee and Lavie, 2005)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 
 
 def meteor(reference: str, response: str, wordnet: Any) -> float:
-    """NLTK's METEOR with its usual parameters, in [0, 1]: exact matches, then Porter's stems, then WordNet's synonyms (of the
-    stems: NLTK does so). A perfect copy of m words scores 1 - 0.5 / m^3, since even one chunk pays a penalty."""
+    """NLTK's METEOR with its default parameters, in [0, 1]: matches of words, then of Porter stems, then of WordNet synonyms of
+    the stems, as in NLTK. A perfect copy of m words scores 1 - 0.5 / m^3, since even one chunk is penalized."""
     return float(meteor_score([words(reference)], words(response), wordnet=wordnet, alpha=ALPHA, beta=BETA, gamma=GAMMA))

@@ -1,4 +1,4 @@
-"""Tokens of the metrics: lower case, then NLTK's word tokens (the code that the paper cites does the same)."""
+"""Words of the metrics: lower case, then NLTK's word tokenizer, as in the code that the paper cites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @lru_cache(maxsize=65_536)
 def words(text: str) -> tuple[str, ...]:
-    """`word_tokenize` of the lower-cased text. Sentences are split at white space after ``.!?`` rather than by the punkt model,
-    which is not part of the package; the word tokenizer splits off a full stop only at a sentence's end."""
+    """`word_tokenize` of the lower-cased text. Sentences are split at white space after ``.!?`` instead of by the punkt model,
+    which is not installed with NLTK; the word tokenizer separates a full stop only at the end of a sentence."""
     sentences = _SENTENCE_END.split(text.lower().strip())
     return tuple(token for sentence in sentences for token in _WORDS.tokenize(sentence))

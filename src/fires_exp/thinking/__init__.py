@@ -1,1 +1,1 @@
-"""Thoughts: which aspects, in which plan, written by which teacher, kept where."""
+"""Thoughts: their aspects, plans, teachers and files."""

@@ -1,16 +1,15 @@
-"""The four aspects that a thought may name, and the plans that say which of them it names (paper, 3.2 and 4.3)."""
+"""The four aspects of a thought, and the plans that select among them (paper, 3.2 and 4.3)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
-PlanKind = Literal["flexible", "fixed", "free", "none"]
+from fires_exp.config.model import PlanKind
 
 
 class Aspect(StrEnum):
-    """One aspect; the value is its key in files, `label` its name in a thought. Members stand in the paper's order."""
+    """One aspect; the value is its key in files, `label` its name in a thought. Members are in the paper's order."""
 
     VISUAL_SCENE = "visual_scene"
     EMOTION = "emotion"
@@ -24,12 +23,12 @@ class Aspect(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ThinkingPlan:
-    """What a thought is made of.
+    """The content of a thought.
 
-    - `flexible`: those of `aspects` that help this reply, the others left out
+    - `flexible`: those of `aspects` that help this reply, without the others
     - `fixed`: each of `aspects`, always
     - `free`: prose that names no aspect (w/o All); `aspects` is empty
-    - `none`: no thought at all, the completion is the response; `aspects` is empty
+    - `none`: no thought: the completion is the response; `aspects` is empty
     """
 
     kind: PlanKind

@@ -1,5 +1,5 @@
-"""Three worked instances for a teacher, invented for this project. Each leans on other aspects (paper, 3.3), so that no fixed
-pattern is learned from them: one on the picture, one on the situation, one on little more than the strategy."""
+"""Three demonstrations for a teacher, invented for this project. Each stresses other aspects (paper, 3.3), so that they teach no
+fixed pattern: one the visual scene, one the situation, one little more than the strategy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fires_exp.thinking.thought import Thought
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demonstration:
-    """An instance with what its supporter thought. `frames` says in words what its pictures would show; `aspects` has all four,
-    of which `helpful` ones belong into a flexible thought; `prose` says the same without naming aspects."""
+    """An instance with its supporter's thought. `frames` describes its video in words; `aspects` has all four, of which the
+    `helpful` ones belong in a flexible thought; `prose` is the thought without aspect names."""
 
     example: SupportExample
     frames: str
@@ -24,21 +24,22 @@ class Demonstration:
     prose: str
 
     def answer(self, plan: ThinkingPlan) -> str:
-        """What a teacher who follows the plan writes."""
+        """The answer of a teacher that follows the plan."""
         if plan.kind == "free":
             return Thought(prose=self.prose).text
-        kept = {
+        aspects = {
             aspect: self.aspects[aspect] if plan.kind == "fixed" or aspect in self.helpful else NOT_HELPFUL
             for aspect in plan.aspects
         }
-        return Thought(aspects=kept).text
+        return Thought(aspects=aspects).text
 
 
 def _example(
     name: str, turns: tuple[tuple[str, str], ...], emotions: tuple[str, ...], response: str, strategies: tuple[str, ...]
 ) -> SupportExample:
     history = [
-        Utterance(speaker="seeker" if who == "seeker" else "supporter", text=text, emotions=()) for who, text in turns[:-1]
+        Utterance(speaker="seeker" if speaker == "seeker" else "supporter", text=text, emotions=())
+        for speaker, text in turns[:-1]
     ]
     history.append(Utterance(speaker="seeker", text=turns[-1][1], emotions=emotions))
     target = Utterance(speaker="supporter", text=response, strategies=strategies)

@@ -1,4 +1,4 @@
-"""Thoughts for many instances: ask the teacher, check, ask again with what was wrong, keep who said what."""
+"""Thoughts for many instances: request them from a teacher, check them, and repeat rejected requests with the reason."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fires_exp.data.records import SupportExample
-from fires_exp.endpoint.chat import NOTHING, Answer, Asker, ChatMessage, Question, Refusal, Usage
-from fires_exp.thinking.annotations import TEACHER, annotate, rules_hash
+from fires_exp.services.messages import NO_USAGE, ChatBackend, ChatMessage, ChatRequest, ChatResponse, Refusal, Usage
 from fires_exp.thinking.aspects import ThinkingPlan
 from fires_exp.thinking.bank import BankedThought
-from fires_exp.thinking.teacher_answer import AnswerError
+from fires_exp.thinking.rule_teacher import TEACHER, rules_hash, thought_by_rules
+from fires_exp.thinking.teacher_answer import InvalidThoughtError
 from fires_exp.thinking.thought import Thought
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetAside:
-    """An instance without a thought: what was wrong in the end, and every answer with what was wrong with it."""
+    """An instance without a thought: the last problem, and every rejected answer with its problem."""
 
     example_id: str
     reason: str
@@ -26,20 +26,20 @@ class SetAside:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teacher:
-    """Who writes thoughts by answering questions, and how: `first` puts an instance to it, `read` reads an answer or raises
-    `AnswerError`, `once_more` says so to it. `attempts` answers are asked for an instance at most."""
+    """A model that writes thoughts. `messages` builds the chat of an instance, `parse` parses an answer or raises
+    `InvalidThoughtError`, `retry_message` puts the reason to the model. An instance gets at most `attempts` answers."""
 
     name: str
     plan: ThinkingPlan
     prompt_hash: str
-    first: Callable[[SupportExample], tuple[ChatMessage, ...]]
-    read: Callable[[str, SupportExample], Thought]
-    once_more: Callable[[str], ChatMessage]
+    messages: Callable[[SupportExample], tuple[ChatMessage, ...]]
+    parse: Callable[[str, SupportExample], Thought]
+    retry_message: Callable[[str], ChatMessage]
     attempts: int
 
 
-def synthesise(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterator[BankedThought]:
-    """One thought an instance by rules, in order. `plan` must think."""
+def thoughts_by_rules(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterator[BankedThought]:
+    """One thought per instance, in order. `plan` must think."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     for example in examples:
         yield BankedThought(
@@ -50,53 +50,53 @@ def synthesise(examples: Iterable[SupportExample], plan: ThinkingPlan) -> Iterat
             prompt_hash=rules_hash(),
             created=now,
             seconds=0.0,
-            usage=NOTHING,
-            thought=annotate(example, plan),
+            usage=NO_USAGE,
+            thought=thought_by_rules(example, plan),
         )
 
 
-def ask_teacher(teacher: Teacher, ask: Asker, examples: Sequence[SupportExample]) -> Iterator[BankedThought | SetAside]:
-    """What each instance came to, as it is known. All instances are asked, then those again whose answer was no thought.
-
-    An instance whose question `ask` leaves out is left out here.
-    """
+def thoughts_by_model(
+    teacher: Teacher, backend: ChatBackend, examples: Sequence[SupportExample]
+) -> Iterator[BankedThought | SetAside]:
+    """The result of each instance, in order of completion: one round over all instances, then rounds over those whose answer was
+    rejected. An instance whose request has no response is left out."""
     by_id = {example.id: example for example in examples}
-    answers: dict[str, list[tuple[Answer, str]]] = {}
+    answers: dict[str, list[tuple[ChatResponse, str]]] = {}
     pending = list(by_id)
     for _ in range(teacher.attempts):
         rejected = []
-        for question, answer in ask(_question(teacher, by_id[id], answers.get(id, [])) for id in pending):
-            id, earlier = question.id, answers.setdefault(question.id, [])
+        for request, answer in backend(_request(teacher, by_id[id], answers.get(id, [])) for id in pending):
+            id, rejected_answers = request.id, answers.setdefault(request.id, [])
             if isinstance(answer, Refusal):
-                yield SetAside(example_id=id, reason=answer.reason, answers=_told(earlier))
+                yield SetAside(example_id=id, reason=answer.reason, answers=_texts(rejected_answers))
                 continue
             try:
-                thought = _read(teacher, answer, by_id[id])
-            except AnswerError as problem:
-                earlier.append((answer, str(problem)))
+                thought = _parse(teacher, answer, by_id[id])
+            except InvalidThoughtError as problem:
+                rejected_answers.append((answer, str(problem)))
                 rejected.append(id)
             else:
-                yield _banked(teacher, id, thought, [*(one for one, _ in earlier), answer])
-        known = set(rejected)
-        pending = [id for id in pending if id in known]
+                yield _banked(teacher, id, thought, [*(earlier for earlier, _ in rejected_answers), answer])
+        rejected_ids = set(rejected)
+        pending = [id for id in pending if id in rejected_ids]
     for id in pending:
-        yield SetAside(example_id=id, reason=answers[id][-1][1], answers=_told(answers[id]))
+        yield SetAside(example_id=id, reason=answers[id][-1][1], answers=_texts(answers[id]))
 
 
-def _question(teacher: Teacher, example: SupportExample, earlier: Sequence[tuple[Answer, str]]) -> Question:
-    messages = list(teacher.first(example))
-    for answer, problem in earlier:
-        messages += [ChatMessage(role="assistant", parts=(answer.text,)), teacher.once_more(problem)]
-    return Question(id=example.id, messages=tuple(messages))
+def _request(teacher: Teacher, example: SupportExample, rejected_answers: Sequence[tuple[ChatResponse, str]]) -> ChatRequest:
+    messages = list(teacher.messages(example))
+    for answer, problem in rejected_answers:
+        messages += [ChatMessage(role="assistant", parts=(answer.text,)), teacher.retry_message(problem)]
+    return ChatRequest(id=example.id, messages=tuple(messages))
 
 
-def _read(teacher: Teacher, answer: Answer, example: SupportExample) -> Thought:
+def _parse(teacher: Teacher, answer: ChatResponse, example: SupportExample) -> Thought:
     if answer.finish_reason == "length":
-        raise AnswerError("The answer was cut off for its length; be much briefer.")
-    return teacher.read(answer.text, example)
+        raise InvalidThoughtError("The answer was cut off for its length; be much briefer.")
+    return teacher.parse(answer.text, example)
 
 
-def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[Answer]) -> BankedThought:
+def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[ChatResponse]) -> BankedThought:
     return BankedThought(
         example_id=id,
         plan=teacher.plan.kind,
@@ -113,5 +113,5 @@ def _banked(teacher: Teacher, id: str, thought: Thought, answers: Sequence[Answe
     )
 
 
-def _told(answers: Sequence[tuple[Answer, str]]) -> tuple[tuple[str, str], ...]:
+def _texts(answers: Sequence[tuple[ChatResponse, str]]) -> tuple[tuple[str, str], ...]:
     return tuple((answer.text, problem) for answer, problem in answers)

@@ -1,8 +1,8 @@
-"""The form of a completion: `<think> … </think><response> … </response>` (paper, 3.4.3), or the bare response where a plan
-does not think.
+"""The format of a completion: `<think> … </think><response> … </response>` (paper, 3.4.3), or the bare response for a plan
+without thinking.
 
-`parse_completion` is strict about the form and still finds a response in a malformed completion, so that metrics can read
-what a model said; a reward looks at `well_formed` first.
+`parse_completion` is strict about the format, and extracts a response from a malformed completion too, for the metrics; rewards
+check `well_formed` first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ANY_TAG = re.compile("|".join(map(re.escape, TAGS)))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedCompletion:
-    """`thought` is empty where there is none. `response` of a malformed completion is what is left of it for a reader."""
+    """`thought` is empty where there is none. `response` of a malformed completion is its readable rest."""
 
     thought: str
     response: str
@@ -32,8 +32,8 @@ def render_completion(thought: str, response: str, plan: ThinkingPlan) -> str:
 
 
 def parse_completion(text: str, plan: ThinkingPlan) -> ParsedCompletion:
-    """Well-formed is: each tag once, in order, nothing but white space around them, and neither thought nor response empty.
-    Without thinking it is: some text and no tag."""
+    """A completion is well-formed if it has each tag once, in order, only white space outside of them, and neither thought nor
+    response is empty; for a plan without thinking, if it has text and no tag."""
     tags = tuple(_ANY_TAG.findall(text))
     if plan.thinks and tags == TAGS:
         before, thought, between, response, after = map(str.strip, _ANY_TAG.split(text))
@@ -45,7 +45,7 @@ def parse_completion(text: str, plan: ThinkingPlan) -> ParsedCompletion:
 
 
 def _salvage(text: str) -> ParsedCompletion:
-    """What follows the last `<response>`, else what follows the last `</think>`, else everything outside an open thought."""
+    """The response is the text after the last `<response>`, else after the last `</think>`, else before an open `<think>`."""
     thought, response = "", text
     if "<response>" in text:
         thought, response = text.rsplit("<response>", 1)

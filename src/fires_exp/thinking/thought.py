@@ -17,7 +17,7 @@ _BY_LABEL = {aspect.label.lower(): aspect for aspect in Aspect}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thought:
-    """What the supporter thinks before the response. A free thought has only `prose`.
+    """The supporter's thinking before the response. A free thought has only `prose`.
 
     >>> print(Thought(aspects={Aspect.EMOTION: "sadness", Aspect.RESPONSE_STRATEGY: "I should ask what happened."}).text)
     Emotion: sadness
@@ -29,12 +29,12 @@ class Thought:
 
     @property
     def text(self) -> str:
-        """One line an aspect, in the paper's order; prose, where there is some, stands first."""
+        """Prose, if any, then one line per aspect in the paper's order."""
         lines = [f"{aspect.label}: {self.aspects[aspect]}" for aspect in Aspect if aspect in self.aspects]
         return "\n".join(([self.prose] if self.prose else []) + lines)
 
     def status(self, aspect: Aspect) -> AspectStatus:
-        """The segment of Figure 3 that this aspect falls into: one that reads "neutral" or "unknown" counts as that."""
+        """The segment of Figure 3 that this aspect belongs to; the texts "neutral" and "unknown" have segments of their own."""
         if aspect not in self.aspects:
             return "omitted"
         words = self.aspects[aspect].lower().strip(" .")
@@ -46,9 +46,9 @@ class Thought:
 
 
 def parse_thought(text: str) -> Thought:
-    """Read a thought's text: wherever an aspect's name and a colon stand, its text begins; what stands before the first is prose.
+    """Parse a thought's text: an aspect's text begins after its name and a colon, anywhere; text before the first name is prose.
 
-    A name that comes twice keeps its first text; an aspect without text, or called "Not helpful", is left out.
+    Of a repeated name, the first text is used; an aspect without text, or with "Not helpful", is left out.
     """
     pieces = _LABEL.split(text)
     aspects: dict[Aspect, str] = {}

@@ -1,4 +1,4 @@
-"""The panels as a workspace and as a report of Weights & Biases: runs of one experiment and stage together, curves over steps."""
+"""The panels as a workspace and as a report of Weights & Biases: curves over steps, runs grouped by experiment and stage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 from wandb_workspaces.expr import Metric
 
-from fires_exp.report.panels import (
+from fires_exp.training.loggers.panels import (
     COMPARISONS,
     DASHBOARD,
     EVALUATION,
@@ -29,7 +29,7 @@ GRID_WIDTH, PANEL_HEIGHT, TABLE_HEIGHT = 24, 6, 12
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:
-    """A workspace with a section for each of the panels' and one to compare the runs of a sweep."""
+    """A workspace with the sections of the panels and one that compares the runs of a sweep."""
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -49,18 +49,18 @@ def workspace(entity: str, project: str) -> ws.Workspace:
 
 
 def report(entity: str, project: str) -> wr.Report:
-    """The same panels as a report, to be written between and shared."""
-    blocks: list[Any] = [wr.P("Curves by experiment and stage. Figures and tables of single runs stand in their report.html.")]
+    """The same panels as a report, which can be commented and shared."""
+    blocks: list[Any] = [wr.P("Curves by experiment and stage. Figures and tables of single runs are in their report.html.")]
     for section in (*SECTIONS, SWEEPS):
         blocks.append(wr.H2(section))
         blocks += [wr.P(f"{plan.title}: {plan.note}.") for plan in DASHBOARD if plan.section == section and plan.note]
-        runs = wr.Runset(name="experiments and stages", groupby=["Group", "JobType"])  # of the report's own project
+        runs = wr.Runset(name="experiments and stages", groupby=["Group", "JobType"])  # of the report's project
         blocks.append(wr.PanelGrid(runsets=[runs], panels=_placed(_panels(section))))
     return wr.Report(project=project, entity=entity, title=TITLE, description="Made by code.", blocks=blocks, width="fluid")
 
 
 def _panels(section: str) -> list[Any]:
-    """A section's panels, those of tables last."""
+    """The panels of a section, tables last."""
     if section == SWEEPS:
         return [*(_comparison(plan) for plan in COMPARISONS), wr.RunComparer(diff_only="split")]
     return [
@@ -88,7 +88,7 @@ def _table(plan: MediaPlan) -> Any:
 
 
 def _placed(panels: Sequence[Any]) -> list[Any]:
-    """Panels in rows; one of texts takes a row of its own."""
+    """Panels in rows; a panel of texts has a row of its own."""
     return list(_in_rows(panels))
 
 

@@ -1,1 +1,1 @@
-"""EPITOME (Sharma et al., EMNLP 2020): how strongly a response reacts, interprets and explores."""
+"""EPITOME: levels of empathy in a response, read by trained scorers (Sharma et al., 2020)."""

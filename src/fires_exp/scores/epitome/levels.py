@@ -1,4 +1,4 @@
-"""Levels of the three mechanisms of support, and the difference of two responses' levels (Eq. 4)."""
+"""Levels of the three communication mechanisms of empathy, and the difference of two responses' levels (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 
 LEVELS = (0, 1, 2)
 
-# of a response to a context, both as plain text; the context is the last seeker turn
+# plain texts; the context is the last seeker turn
 ContextAndResponse = tuple[str, str]
 
 
 class SkillLevels(NamedTuple):
-    """0 no, 1 weak, 2 strong communication of each mechanism.
+    """Of each mechanism: 0 no, 1 weak, 2 strong communication.
 
     >>> SkillLevels(emotional_reactions=0, interpretations=2, explorations=1)
     SkillLevels(emotional_reactions=0, interpretations=2, explorations=1)
@@ -31,7 +31,7 @@ class SupportSkillScorer(Protocol):
 
     @property
     def name(self) -> str:
-        """What reports call it; it says on what data it was trained."""
+        """The name in reports, which includes the training data."""
         ...
 
     @property
@@ -40,7 +40,7 @@ class SupportSkillScorer(Protocol):
         ...
 
     def levels(self, pairs: Sequence[ContextAndResponse]) -> list[SkillLevels]:
-        """The levels of each (context, response), in order; they do not depend on what else is in the batch."""
+        """The levels of each (context, response), in order, independent of the other pairs."""
         ...
 
 

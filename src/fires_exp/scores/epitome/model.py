@@ -1,9 +1,12 @@
-"""EPITOME's bi-encoder (Sharma et al., 2020, section 4): one for each mechanism.
+"""EPITOME's bi-encoder (Sharma et al., 2020, section 4), one per mechanism.
 
-A pretrained encoder reads the seeker's post, another the response; a single attention head lets every token of the response look
-at the post; the level is read at the response's first token, a rationale bit at every token. The seeker's encoder is frozen, and
-so are the response encoder's embeddings and lowest layers where `frozen_layers` says so: the mechanisms then share them, and a
-text goes through them once. Unlike in the published code padding is masked everywhere: what is in a batch changes no level.
+One pretrained encoder reads the seeker's post, another the response. A single attention head lets every token of the response
+attend to the post; the level is read at the response's first token, a rationale bit at every token. The seeker's encoder is
+frozen, and so are the response encoder's embeddings and lowest `frozen_layers` layers: the mechanisms share the frozen parts, so
+that a text passes through them once. Unlike in the published code padding is masked everywhere, so that a level does not depend
+on the batch.
+
+Shape letters: T tokens of a response, U tokens of the seeker's post, D hidden size.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ LEVEL_COUNT = 3
 
 
 class Layers(nn.Module):
-    """Consecutive layers of a pretrained encoder of the BERT family, with its embeddings if they are among them."""
+    """A copy of consecutive layers of a pretrained encoder of the BERT family, with or without its embeddings."""
 
     def __init__(self, encoder: Any, first: int, last: int, *, embeddings: bool, dropout: float) -> None:
         super().__init__()
@@ -31,7 +34,7 @@ class Layers(nn.Module):
                 module.dropout = dropout  # type: ignore[assignment]
 
     def forward(self, inputs: Tensor, mask_BT: Tensor) -> Tensor:
-        """Token ids [B, T] where the embeddings are here, else states [B, T, H]; the mask is True at real tokens -> [B, T, H]."""
+        """States [B, T, D] from token ids [B, T], or without embeddings from states [B, T, D]. The mask is True at tokens."""
         states = inputs if self.embeddings is None else self.embeddings(input_ids=inputs)
         bias = torch.zeros(mask_BT.shape, dtype=states.dtype, device=states.device)
         bias = bias.masked_fill(~mask_BT, torch.finfo(states.dtype).min)[:, None, None, :]
@@ -41,7 +44,7 @@ class Layers(nn.Module):
 
 
 class Mechanism(nn.Module):
-    """What one mechanism learns: the upper layers of the response encoder, the attention to the post, and two heads."""
+    """The trained parts of one mechanism: upper layers of the response encoder, attention to the post, and two heads."""
 
     def __init__(self, upper: Layers, hidden_size: int, dropout: float) -> None:
         super().__init__()
@@ -57,17 +60,17 @@ class Mechanism(nn.Module):
         self.rationale = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden_size, 2))
 
     def forward(
-        self, response_BT: Tensor, response_mask_BT: Tensor, seeker_BSH: Tensor, seeker_mask_BS: Tensor
+        self, response_BT: Tensor, response_mask_BT: Tensor, seeker_BUD: Tensor, seeker_mask_BU: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits of the level [B, 3] and of the rationale bits [B, T, 2]."""
         states = self.upper(response_BT, response_mask_BT)
-        seen, _ = self.attention(states, seeker_BSH, seeker_BSH, key_padding_mask=~seeker_mask_BS, need_weights=False)
-        states = states + seen
+        attended, _ = self.attention(states, seeker_BUD, seeker_BUD, key_padding_mask=~seeker_mask_BU, need_weights=False)
+        states = states + attended
         return self.level(states[:, 0]), self.rationale(states)
 
 
 class Trunk(nn.Module):
-    """What the mechanisms share and nothing trains: the encoder of posts, and the frozen part of the one of responses if any."""
+    """The frozen parts that the mechanisms share: the encoder of posts, and any frozen layers of the response encoder."""
 
     def __init__(self, encoder: Any, frozen_layers: int | None) -> None:
         super().__init__()
@@ -77,18 +80,18 @@ class Trunk(nn.Module):
         self.rest = Layers(encoder, frozen_layers or 0, depth, embeddings=False, dropout=0.0)
         self.requires_grad_(False)
 
-    def seeker(self, ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
-        """States of posts, [B, S, H]."""
-        states: Tensor = self.rest(self.lower(ids_BS, mask_BS), mask_BS)
+    def seeker(self, ids_BU: Tensor, mask_BU: Tensor) -> Tensor:
+        """States of posts [B, U, D]."""
+        states: Tensor = self.rest(self.lower(ids_BU, mask_BU), mask_BU)
         return states
 
     def response(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """What the mechanisms read of responses: states [B, T, H], or the ids themselves where nothing is frozen."""
+        """The mechanisms' input for responses: states [B, T, D], or the ids [B, T] if no layer is frozen."""
         return ids_BT if self.frozen_layers is None else self.lower(ids_BT, mask_BT)
 
 
 def new_mechanism(encoder: Any, frozen_layers: int | None, *, dropout: float, encoder_dropout: float) -> Mechanism:
-    """An untrained mechanism on top of a pretrained encoder; fresh weights come from torch's random state."""
+    """An untrained mechanism on a pretrained encoder. Its new weights are drawn from torch's global random state."""
     depth = len(encoder.encoder.layer)
     upper = Layers(encoder, frozen_layers or 0, depth, embeddings=frozen_layers is None, dropout=encoder_dropout)
     return Mechanism(upper, encoder.config.hidden_size, dropout)

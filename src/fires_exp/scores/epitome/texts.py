@@ -1,4 +1,4 @@
-"""Texts as an encoder of the BERT family reads them: lower case, cut off, padded with a mask."""
+"""Tokenized texts for encoders of the BERT family: lower case, truncated, padded with a mask."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from fires_exp.prompts.collate import lengths_mask
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """Ids [T] of a text with the span [start, end) of characters that each stands for; special tokens stand for none."""
+    """ids [T] of a text, and for each token the span [start, end) of its characters; the span of a special token is empty."""
 
     ids: Tensor
     spans: tuple[tuple[int, int], ...]
 
 
 class TextReader:
-    """A tokenizer with the scorers' conventions: lower case and at most `max_tokens` tokens, as the cited code has them."""
+    """A tokenizer with the scorers' conventions: lower case and at most `max_tokens` tokens, as in the published code."""
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Each text's tokens. An empty text still has its first and last token."""
+        """The tokens of each text. An empty text has its two special tokens."""
         if not texts:
             return []
         encoded = self.tokenizer(
@@ -45,7 +45,7 @@ class TextReader:
 
 
 def lower_case(text: str) -> str:
-    """Lower case, letter by letter, so that the text keeps its length and spans keep their places."""
+    """Lower case without a change of length, so that character spans stay valid: a letter whose lower case is longer is kept."""
     lowered = text.lower()
     if len(lowered) == len(text):
         return lowered
@@ -53,5 +53,5 @@ def lower_case(text: str) -> str:
 
 
 def pad(rows: Sequence[Tensor], value: int) -> tuple[Tensor, Tensor]:
-    """Rows of different lengths as one tensor [B, T, …] and their mask [B, T]."""
+    """Rows of different lengths as one tensor [B, T, …] and their mask [B, T], True at real tokens."""
     return pad_sequence(list(rows), batch_first=True, padding_value=value), lengths_mask([len(row) for row in rows])

@@ -1,0 +1,1 @@
+"""A conversation with a model, in the terminal or on a page."""

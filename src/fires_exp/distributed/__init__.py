@@ -1,0 +1,1 @@
+"""Distributed training: collectives, ranks, devices and the processes of a run."""

@@ -1,1 +1,0 @@
-"""Chat models behind OpenAI-compatible services: what is asked, what comes back, and never paying for it twice."""

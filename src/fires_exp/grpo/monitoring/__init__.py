@@ -1,0 +1,1 @@
+"""What a GRPO step logs, and detection of reward hacking."""

@@ -1,1 +1,0 @@
-"""The only Lightning code: SFT, GRPO and their data."""

@@ -1,1 +1,0 @@
-"""Eq. 5: format, reference consistency, support skill, and their total."""

@@ -1,1 +1,0 @@
-"""Systems that the paper compares with and that are trained here: one short file each."""

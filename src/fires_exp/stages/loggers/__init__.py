@@ -1,1 +1,0 @@
-"""Who is told of a stage's steps besides its own metrics.jsonl: CSV, TensorBoard or Weights & Biases."""

@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, hashes, artifacts, models built into the cache, pretrained models."""

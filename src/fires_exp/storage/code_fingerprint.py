@@ -90,8 +90,8 @@ def _digest(path: Path) -> str:
 @cache
 def _parse(path: Path, modified_ns: int) -> tuple[tuple[str, ...], str]:
     """What `_imported` and `_digest` return, once for each state of the file."""
-    source = path.read_text(encoding="utf-8")
-    return _imported_names(ast.parse(source)), _tree_digest(ast.parse(source))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _imported_names(tree), _tree_digest(tree)  # the digest comes last: it takes imports and docstrings out of the tree
 
 
 def _imported_names(tree: ast.Module) -> tuple[str, ...]:

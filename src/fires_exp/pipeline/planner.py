@@ -174,6 +174,6 @@ def make_plan(config: Config, folder: RunFolder) -> Planner:
 
 
 def _load(path: str) -> Any:
-    """The class at "module:Class"; the module's name is below this package unless it names another one."""
+    """The class at "module:Class"."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -9,8 +9,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-METRICS = "metrics.jsonl"
-COMPLETIONS = "completions.jsonl"
+from fires_exp.training.fit import COMPLETIONS, METRICS
 
 
 class RunFolderLogger(Logger):
